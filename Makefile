@@ -1,0 +1,45 @@
+# Two commands set everything up on a bare machine: `make demo` and `make test`. Both make .venv if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint types test-slow real build clean
+
+demo: $(VENV)/.installed
+	$(BIN)/trocar demo --out demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+# What CI runs.
+check: lint types test
+	$(BIN)/trocar demo --out "$$(mktemp -d)/demo"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow --timeout=3600
+
+real: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m real
+
+build: $(VENV)/.installed-dev
+	$(BIN)/python -m build
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trocar needs Python 3.11 or newer: make PYTHON=python3.12 demo")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo runs report dist build .pytest_cache .mypy_cache .ruff_cache

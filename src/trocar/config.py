@@ -1,0 +1,403 @@
+"""The recipe: every setting of one training, in one tree, each described and checked.
+
+A recipe is a YAML file; `recipes/` holds the ones that ship with trocar. Unknown keys are refused with the
+nearest known ones; derived values (feature sizes, class counts) are computed, never set. The whole tree is saved
+beside every checkpoint, and the parts that prediction needs travel in `model.json`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from trocar.errors import UserError, UserErrors
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+S = TypeVar("S", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+# ------------------------------------------------------------------ data and splits
+
+
+class DataSettings(Settings):
+    """Which labelled frames, and which of their classes are to be learnt."""
+
+    source: str | None = Field(None, description="folder of the data; `--data` sets it from the command line")
+    kind: Literal["auto", "folder", "kvasir-instrument", "endovis15", "drawn"] = Field(
+        "auto", description="layout of the data; `auto` recognises it"
+    )
+    images: str = Field("images", description="folder layout: name of the folder of images below the source")
+    masks: str = Field("masks", description="folder layout: name of the folder of masks below the source")
+    group_by: Literal["auto", "folder", "none"] = Field(
+        "auto",
+        description="folder layout: `folder` makes each sub-folder of images a group (patient, video), `none` each "
+        "image its own; `auto` takes folders where there are any",
+    )
+    target: Literal["instrument", "parts"] = Field(
+        "instrument",
+        description="`instrument` joins all classes but the background into one; `parts` keeps them",
+    )
+    every: PositiveInt = Field(1, description="of a video take every n-th frame only")
+    exclude: tuple[str, ...] = Field((), description="names of records to leave out")
+
+
+class SplitSettings(Settings):
+    """How records are divided into train, val and test. Groups stay whole unless `val_from` cuts them, declared."""
+
+    strategy: Literal["official", "leave-one-group-out", "random-groups", "file"] = Field(
+        "random-groups",
+        description="`official`: the lists that come with the data; `leave-one-group-out`: one fold a group; "
+        "`random-groups`: groups drawn by the seed; `file`: the split file named below",
+    )
+    file: str | None = Field(None, description="path of a split file, for the strategy `file`")
+    val_from: Literal["groups", "tail", "every-sixth"] = Field(
+        "groups",
+        description="where validation records come from: whole training groups; the last part (tail) of each training "
+        "group in time order, which cuts groups; or every sixth training record by name",
+    )
+    val_share: Fraction = Field(0.2, description="share of the training records used for validation")
+    test_share: Fraction = Field(0.2, description="random-groups: share of the records held out for the test")
+    gap_frames: NonNegativeInt = Field(
+        0, description="tail: frames of a video dropped between its training and its validation part"
+    )
+    seed: int = Field(0, description="seed of random-groups")
+
+    @model_validator(mode="after")
+    def _file_is_named(self) -> SplitSettings:
+        if (self.strategy == "file") != (self.file is not None):
+            raise ValueError("`file` names the split file of strategy `file`: give both or neither")
+        return self
+
+
+# ------------------------------------------------------------------ preprocessing
+
+
+class Clahe(Settings):
+    """Contrast-limited adaptive histogram equalisation of the lightness (Zuiderveld 1994), on L of CIE Lab."""
+
+    step: Literal["clahe"] = "clahe"
+    clip_limit: PositiveFloat = Field(2.0, description="contrast limit, as in OpenCV's createCLAHE")
+    tiles: PositiveInt = Field(8, description="tiles along each side")
+
+
+class PreprocessSettings(Settings):
+    """From a native RGB frame to the array a network takes. Part of every model: prediction repeats it exactly."""
+
+    size_hw: tuple[PositiveInt, PositiveInt] = Field((512, 512), description="network size (height, width) in pixels")
+    fit: Literal["letterbox", "squash"] = Field(
+        "letterbox", description="`letterbox` keeps the aspect and pads below and right; `squash` stretches"
+    )
+    image_steps: tuple[Clahe, ...] = Field(
+        (), description="steps applied to the native image before resizing, in order"
+    )
+    mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="RGB mean taken off, of values in 0..1")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(IMAGENET_STD, description="RGB divisor, same scale")
+
+    @field_validator("size_hw")
+    @classmethod
+    def _fits_the_stride(cls, size_hw: tuple[int, int]) -> tuple[int, int]:
+        if any(side < 32 or side % 16 for side in size_hw):
+            raise ValueError(f"{size_hw}: both sides must be multiples of 16 and at least 32")
+        return size_hw
+
+
+class AugmentSettings(Settings):
+    """Random changes of training images, image and mask together. All zero (or `enabled: false`) switches off."""
+
+    enabled: bool = Field(True, description="switches augmentation as a whole")
+    flip_horizontal: Fraction = Field(0.5, description="probability of a mirror image, left to right")
+    flip_vertical: Fraction = Field(0.5, description="probability of a mirror image, top to bottom")
+    rotate_degrees: NonNegativeFloat = Field(30.0, description="rotation drawn from minus to plus this")
+    translate: Fraction = Field(0.1, description="shift drawn from minus to plus this share of each side")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field((0.75, 1.5), description="zoom drawn from this range")
+    shear_degrees: NonNegativeFloat = Field(5.0, description="shear drawn from minus to plus this")
+    brightness: Fraction = Field(0.3, description="factor drawn from 1 minus to 1 plus this")
+    contrast: Fraction = Field(0.3, description="factor drawn from 1 minus to 1 plus this")
+    saturation: Fraction = Field(0.3, description="factor drawn from 1 minus to 1 plus this")
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.03, description="shift as a share of the colour circle")
+    blur: Fraction = Field(0.15, description="probability of a Gaussian blur, sigma 0.3 to 1.5 pixels")
+    grey: Fraction = Field(0.05, description="probability of a grey image")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"{scale}: the smaller zoom comes first")
+        return scale
+
+
+# ------------------------------------------------------------------ model and loss
+
+
+class ModelSettings(Settings):
+    """The network. Class count and input normalisation are not set here: they come with data and preprocessing."""
+
+    architecture: str = Field(
+        "deeplabv3plus",
+        description="`deeplabv3plus`, or `smp/NAME` of segmentation-models-pytorch, for example smp/UnetPlusPlus",
+    )
+    encoder: str = Field(
+        "resnet50", description="timm name of the encoder (smp/...: segmentation-models-pytorch's name)"
+    )
+    encoder_weights: str = Field(
+        "imagenet", description="`imagenet` (downloaded by timm), `none`, or the path of a safetensors file"
+    )
+    output_stride: Literal[8, 16] = Field(16, description="deeplabv3plus: input side / side of the deepest feature map")
+    separable: bool = Field(
+        True, description="deeplabv3plus: depthwise separable 3x3 convolutions in pyramid and decoder"
+    )
+    rates: tuple[PositiveInt, ...] = Field(
+        (6, 12, 18), description="deeplabv3plus: dilations of the pyramid at stride 16; doubled at stride 8"
+    )
+    pyramid_width: PositiveInt = Field(256, description="deeplabv3plus: channels of each branch of the pyramid")
+    low_level_width: PositiveInt = Field(48, description="deeplabv3plus: channels kept of the stride-4 features")
+    decoder_width: PositiveInt = Field(256, description="deeplabv3plus: channels of the decoder's convolutions")
+    dropout: Fraction = Field(0.1, description="deeplabv3plus: channel dropout after the pyramid, in training")
+
+
+class LossSettings(Settings):
+    """What training minimises. Pixels labelled 255 count nowhere."""
+
+    name: Literal["cross-entropy", "dice", "cross-entropy+dice", "focal", "tversky"] = Field(
+        "cross-entropy+dice",
+        description="binary cross-entropy and Dice where there is one class, softmax forms otherwise",
+    )
+    dice_weight: PositiveFloat = Field(1.0, description="cross-entropy+dice: factor of the Dice term")
+    focal_gamma: NonNegativeFloat = Field(2.0, description="focal: exponent that plays down easy pixels")
+    tversky_alpha: Fraction = Field(0.3, description="tversky: weight of false positives")
+    tversky_beta: Fraction = Field(0.7, description="tversky: weight of false negatives")
+
+
+# ------------------------------------------------------------------ training
+
+
+class TrainSettings(Settings):
+    """How long and how fast to learn. Saved whole beside every checkpoint."""
+
+    epochs: PositiveInt = Field(40, description="full passes over the training records")
+    batch_size: PositiveInt = Field(8, description="images a step; 1 is refused, as batch norm cannot learn from one")
+    accumulate: PositiveInt = Field(1, description="batches whose gradients are summed into one optimiser step")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="AdamW (decoupled decay) or Adam")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak rate of the decoder")
+    encoder_rate_factor: NonNegativeFloat = Field(
+        0.3, description="the encoder learns at this times learning_rate; 0 freezes"
+    )
+    weight_decay: NonNegativeFloat = Field(1e-2, description="decay of convolution kernels; biases and norms have none")
+    epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="rate after the warm-up")
+    warmup_share: Fraction = Field(0.05, description="share of all steps over which the rate rises linearly from 0")
+    clip_norm: PositiveFloat | None = Field(1.0, description="gradients are scaled down to this norm; null: not")
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
+        0.99, description="decay a step of the moving average of weights that is judged and kept; null: none"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="which epoch becomes the model: best validation Dice, or last"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="stop after this many epochs without a better Dice; null: never"
+    )
+    precision: Literal["auto", "32", "bf16", "fp16"] = Field(
+        "auto",
+        description="arithmetic of the forward pass; auto: bf16 where the device is fast at it, fp16 on older GPUs",
+    )
+    seed: int = Field(0, description="seed of initial weights, order and augmentation")
+    deterministic: bool = Field(
+        False, description="refuse operations that could differ from run to run (slower on a GPU)"
+    )
+    workers: NonNegativeInt | None = Field(
+        None, description="processes that prepare images; null: chosen from the cores"
+    )
+    checkpoint_minutes: NonNegativeFloat = Field(
+        2.0, description="a checkpoint is written when the last is older than this; 0 writes one every step"
+    )
+    memory_mb: NonNegativeInt = Field(
+        4096,
+        description="prepared frames are held in memory up to this; above it they are read anew each epoch",
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _no_batch_of_one(cls, batch_size: int) -> int:
+        if batch_size == 1:
+            raise ValueError(
+                "1: batch norm of the pyramid's whole-image branch sees one value per channel in a batch of one and "
+                "cannot learn; use batch_size 2 and, for a larger effective batch, train.accumulate"
+            )
+        return batch_size
+
+
+class Recipe(Settings):
+    """The whole settings tree of one training."""
+
+    name: str = Field("recipe", description="name of the recipe; the model's provenance carries it")
+    about: str = Field("", description="one sentence for people")
+    data: DataSettings = DataSettings()
+    split: SplitSettings = SplitSettings()
+    preprocess: PreprocessSettings = PreprocessSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    train: TrainSettings = TrainSettings()
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML that `load_recipe` reads back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name and path of the recipes that come with trocar."""
+    folder = Path(str(resources.files("trocar"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by the name of a shipped one or by path, then apply `key.sub=value` overrides.
+
+    None gives the defaults. Values of overrides are YAML (`train.epochs=5`, `preprocess.size_hw=[256, 320]`,
+    `train.patience=null`). Raises `UserErrors` with every wrong key and value at once.
+    """
+    tree: dict[str, Any] = {}
+    where = "the default recipe"
+    if name_or_path is not None:
+        path = _find_recipe(name_or_path)
+        where = str(path)
+        tree = _read_yaml_mapping(path)
+    for override in overrides:
+        _apply_override(tree, override)
+    return validate(Recipe, tree, where=where)
+
+
+def validate(kind: type[S], tree: Any, *, where: str) -> S:
+    """Build settings from plain data; pydantic's errors become `UserErrors`, all of them at once."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise UserErrors([_explain(kind, detail, where) for detail in error.errors()]) from None
+
+
+def _find_recipe(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    shipped = shipped_recipes()
+    if path.is_file():
+        return path
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    raise UserError(
+        f"no recipe {name_or_path}",
+        where="neither a file nor the name of a shipped recipe",
+        mend=f"give the path of a YAML file, or one of: {', '.join(shipped)}",
+    )
+
+
+def _read_yaml_mapping(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"cannot read the recipe: {error}", where=str(path), mend="mend the YAML") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError("a recipe must be a mapping of settings", where=str(path), mend="see docs/recipes.md")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r} is not of the form key=value", mend="for example --set train.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not YAML", mend="quote it, or mend its brackets") from None
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    node = tree
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set {key}: {parent} is a value, not a group of settings")
+        node = child
+    node[leaf] = value
+
+
+def _number_or_text(text: str) -> float | str:
+    """YAML 1.1 reads `1e-3` as text; people mean a number."""
+    try:
+        return float(text) if text[:1] in "0123456789.+-" else text
+    except ValueError:
+        return text
+
+
+def _explain(kind: type[BaseModel], detail: Any, where: str) -> UserError:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        near = nearest(key, known_keys(kind))
+        mend = f"did you mean {' or '.join(near)}?" if near else "`trocar train --help-recipe` lists every key"
+        return UserError(f"unknown setting {key}", where=where, mend=mend)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    description = _description(kind, location)
+    return UserError(f"setting {key or 'recipe'}: {message}", where=where, mend=description)
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known words most like `word`: by spelling of the whole dotted key, then of its last part."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=count, cutoff=0.75)
+    leaf = word.rpartition(".")[2]
+    by_leaf = {key.rpartition(".")[2]: key for key in reversed(known)}
+    near += [by_leaf[match] for match in difflib.get_close_matches(leaf, by_leaf, n=count, cutoff=0.7)]
+    return list(dict.fromkeys(near))[:count]
+
+
+def known_keys(kind: type[BaseModel]) -> dict[str, str]:
+    """Every dotted key of a settings tree with its description."""
+    keys: dict[str, str] = {}
+    for name, field in kind.model_fields.items():
+        child = _settings_of(field.annotation)
+        if child is None:
+            keys[name] = field.description or ""
+        else:
+            keys |= {f"{name}.{sub}": text for sub, text in known_keys(child).items()}
+    return keys
+
+
+def _settings_of(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType):
+        found = [_settings_of(arg) for arg in get_args(annotation)]
+        return next((child for child in found if child is not None), None)
+    return None
+
+
+def _description(kind: type[BaseModel], location: Sequence[str]) -> str | None:
+    return known_keys(kind).get(".".join(location)) or known_keys(kind).get(".".join(location[:-1])) or None

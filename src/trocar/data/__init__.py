@@ -1,0 +1,1 @@
+"""Labelled frames: where they lie, what they hold, how they are split, prepared and fed to training."""

@@ -1,0 +1,163 @@
+"""Records to batches: prepared once, held in memory where they fit.
+
+The order depends on seed and epoch alone, whatever the number of worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trocar.config import PreprocessSettings
+from trocar.data.augment import Augment
+from trocar.data.preprocess import Placement, place, prepare_image, prepare_mask
+from trocar.data.records import MaskArray, Record, join_classes
+from trocar.errors import UserError, UserErrors
+
+Progress = Callable[[int, int], None]  # called with (done, total)
+
+
+class Batch(NamedTuple):
+    """Frames as a network takes them. Shapes: frames (N, h, w, 3) uint8, masks (N, h, w) uint8 with 255 ignore."""
+
+    frames: Tensor
+    masks: Tensor
+    names: list[str]
+
+
+class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
+    """Records prepared for a network. Items are asked for by (epoch, index), as augmentation depends on both.
+
+    Up to `memory_mb` the prepared frames are read once and held; above it each is read anew whenever asked for. Both give the same samples.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        settings: PreprocessSettings,
+        *,
+        join: bool,
+        augment: Augment | None = None,
+        seed: int = 0,
+        memory_mb: int = 4096,
+        progress: Progress | None = None,
+    ) -> None:
+        self.records = list(records)
+        self.settings = settings
+        self.join = join
+        self.augment = augment
+        self.seed = seed
+        self._frames: Tensor | None = None
+        self._masks: Tensor | None = None
+        height, width = settings.size_hw
+        if len(records) * height * width * 4 <= memory_mb * 2**20:
+            self._hold(progress)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+        epoch, index = key
+        name = self.records[index].name
+        if self._frames is not None and self._masks is not None:
+            frame, mask = self._frames[index], self._masks[index]
+        else:
+            prepared = self._read(self.records[index])
+            frame, mask = torch.from_numpy(prepared[0]), torch.from_numpy(prepared[1])
+        if self.augment is not None:
+            frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=name)
+        return frame, mask, name
+
+    def batches(self, plan: Sequence[Sequence[tuple[int, int]]], *, workers: int = 0) -> Iterator[Batch]:
+        """The batches of a plan (lists of keys), in its order whatever the number of worker processes."""
+        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=_collate)  # type: ignore[arg-type]
+        yield from loader
+
+    def _read(self, record: Record) -> tuple[MaskArray, MaskArray]:
+        image, mask = record.read()
+        if self.join:
+            mask = join_classes(mask)
+        return prepare_image(image, self.settings)[0], prepare_mask(mask, self.settings)
+
+    def _hold(self, progress: Progress | None) -> None:
+        height, width = self.settings.size_hw
+        frames = torch.empty((len(self), height, width, 3), dtype=torch.uint8)
+        masks = torch.empty((len(self), height, width), dtype=torch.uint8)
+        problems: list[UserError] = []
+        for index, record in enumerate(self.records):
+            try:
+                frame, mask = self._read(record)
+                frames[index], masks[index] = torch.from_numpy(frame), torch.from_numpy(mask)
+            except UserError as problem:
+                problems.append(problem)
+            if progress is not None:
+                progress(index + 1, len(self))
+        if problems:
+            raise UserErrors(problems)
+        self._frames, self._masks = frames, masks
+
+
+@dataclass(frozen=True)
+class NativeMasks:
+    """The true masks of records at their own size, for judging; held as PNG, some kilobytes each."""
+
+    encoded: tuple[bytes, ...]
+    placements: tuple[Placement, ...]
+
+    @classmethod
+    def read(cls, records: Sequence[Record], settings: PreprocessSettings, *, join: bool) -> NativeMasks:
+        """Read every mask once. Raises `UserError` where one cannot be read."""
+        encoded, placements = [], []
+        for record in records:
+            mask = record.mask()
+            encoded.append(cv2.imencode(".png", join_classes(mask) if join else mask)[1].tobytes())
+            placements.append(place((mask.shape[0], mask.shape[1]), settings))
+        return cls(tuple(encoded), tuple(placements))
+
+    def __getitem__(self, index: int) -> MaskArray:
+        decoded = cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_UNCHANGED)
+        return np.asarray(decoded, np.uint8)
+
+
+def shuffled_plan(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
+    """Every record once, shuffled by (seed, epoch), in batches of nearly equal size and never of one.
+
+    The number of batches is that of `batch_size`, rounded up; a remainder is spread over all of them instead of
+    standing alone. Where that would leave a batch of one, there is one batch fewer and one of `batch_size + 1`.
+    """
+    if count < 2:
+        raise UserError(
+            f"{count} training record: batch norm needs at least two images a batch",
+            mend="label more frames, or change the split",
+        )
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    batches = -(-count // batch_size)
+    while count // batches < 2:
+        batches -= 1
+    return [[(epoch, int(index)) for index in part] for part in np.array_split(order, batches)]
+
+
+def ordered_plan(count: int, batch_size: int) -> list[list[tuple[int, int]]]:
+    """Every record once, in order. For judging, where a batch of one does no harm."""
+    return [
+        [(0, index) for index in range(start, min(start + batch_size, count))] for start in range(0, count, batch_size)
+    ]
+
+
+def default_workers(device: str) -> int:
+    """Processes that prepare images: many beside a GPU; beside a CPU that computes, few or none."""
+    cores = os.cpu_count() or 1
+    return min(8, cores - 1) if device != "cpu" else min(2, cores // 4)
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
+    frames, masks, names = zip(*samples, strict=True)
+    return Batch(torch.stack(frames), torch.stack(masks), list(names))

@@ -1,0 +1,114 @@
+"""Readers of the ways labelled frames lie on disk, one file a layout, and `open_source`, which finds the right one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from trocar.config import DataSettings, nearest
+from trocar.data.records import Source
+from trocar.data.sources import drawn, endovis15, folder, kvasir
+from trocar.data.sources.listing import Listing
+from trocar.errors import UserError, UserErrors
+
+__all__ = ["open_source"]
+
+
+class _Layout(NamedTuple):
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, DataSettings], Listing]
+    looks_like: str
+
+
+# In the order they are tried: the special before the plain, as the plain folder would accept some of the others.
+_LAYOUTS = {
+    "drawn": _Layout(drawn.recognises, drawn.read, "dataset.json of kind `drawn`, as `trocar demo` writes"),
+    "endovis15": _Layout(
+        endovis15.recognises, endovis15.read, "rigid/OP*/Raw and Masks, robotic/Dataset*/Video.avi, or one of the two"
+    ),
+    "kvasir-instrument": _Layout(kvasir.recognises, kvasir.read, "images, masks, train.txt and test.txt"),
+    "folder": _Layout(
+        folder.recognises, folder.read, "two folders, images and masks (or the names in data.images and data.masks)"
+    ),
+}
+
+
+_DEFAULTS = DataSettings()
+
+
+def open_source(path: str | Path, settings: DataSettings = _DEFAULTS) -> Source:
+    """The records below a folder, listed but not read; the layout is `settings.kind`, or recognised.
+
+    Records that lack a partner or share a name are in `findings`, not among the records. `settings.exclude` removes
+    records and findings by name, `settings.every` thins videos. Raises `UserError` where there is nothing to list.
+    """
+    root = Path(path).expanduser()
+    _refuse_what_is_no_folder(root)
+    source, problems = _LAYOUTS[_kind(root, settings)].read(root, settings)
+    source, problems = _without_excluded(source, problems, settings)
+    source = _every_nth_frame(source, settings.every)
+    return dataclasses.replace(source, findings=tuple(problems.values()))
+
+
+def _refuse_what_is_no_folder(root: Path) -> None:
+    if not root.exists():
+        raise UserError(f"no folder {root}", where=str(root.absolute()), mend="mend the path of the data")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file, not a folder", mend="give the folder that holds the images and masks")
+    try:
+        empty = not any(root.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"cannot look into {root}: {error.strerror}", mend="grant permission to read the folder"
+        ) from None
+    if empty:
+        raise UserError(f"the folder {root} is empty", where=str(root.absolute()), mend=_layouts_in_words())
+
+
+def _kind(root: Path, settings: DataSettings) -> str:
+    if settings.kind != "auto":
+        return settings.kind
+    for kind, layout in _LAYOUTS.items():
+        if layout.recognises(root):
+            return kind
+    if (root / settings.images).is_dir() or (root / settings.masks).is_dir():
+        return "folder"  # its reader says which of the two is missing
+    inside = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+    shown = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
+    raise UserError(f"no known layout of data in {root}", where=f"it holds {shown}", mend=_layouts_in_words())
+
+
+def _layouts_in_words() -> str:
+    return "expected one of: " + "; ".join(f"{kind}: {layout.looks_like}" for kind, layout in _LAYOUTS.items())
+
+
+def _without_excluded(
+    source: Source, problems: dict[str, UserError], settings: DataSettings
+) -> tuple[Source, dict[str, UserError]]:
+    excluded = set(settings.exclude)
+    known = {record.name for record in source.records} | problems.keys()
+    unknown = [name for name in settings.exclude if name not in known]
+    if unknown:
+        raise UserErrors([_unknown_exclude(name, sorted(known), source.root) for name in unknown])
+    kept = tuple(record for record in source.records if record.name not in excluded)
+    official = source.official and {
+        side: tuple(name for name in names if name not in excluded) for side, names in source.official.items()
+    }
+    problems = {name: error for name, error in problems.items() if name not in excluded}
+    return dataclasses.replace(source, records=kept, official=official), problems
+
+
+def _unknown_exclude(name: str, known: list[str], root: Path) -> UserError:
+    near = nearest(name, known)
+    mend = f"did you mean {' or '.join(near)}?" if near else "names are as `trocar check --json` lists them"
+    return UserError(f"data.exclude names {name}, but the data has no such record", where=str(root), mend=mend)
+
+
+def _every_nth_frame(source: Source, every: int) -> Source:
+    kept = tuple(record for record in source.records if record.frame is None or record.frame % every == 0)
+    if len(kept) == len(source.records):
+        return source
+    note = f"of each video, frame 0 and every {every}th after it: {len(kept)} of {len(source.records)} records"
+    return dataclasses.replace(source, records=kept, notes=(*source.notes, note))

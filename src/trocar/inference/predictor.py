@@ -1,0 +1,158 @@
+"""The Predictor: everything between a native image and its mask, the same whatever runs the network.
+
+Prepare (image steps, resize), run the engine, turn logits into probabilities, bring these to the image's size, then
+threshold or argmax. numpy and OpenCV only: torch is imported by the torch engine, when a model is opened. Files,
+folders and videos are `predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trocar.config import PreprocessSettings
+from trocar.data.preprocess import Placement, prepare_image, restore
+from trocar.data.records import ImageArray, MaskArray
+from trocar.errors import UserError
+from trocar.model_folder import ModelCard, read_card, resolve_model
+
+Precision: TypeAlias = Literal["32", "bf16"]
+
+
+class Engine(Protocol):
+    """What runs the network. Safe to call from several threads.
+
+    Shapes: frames (N, h, w, 3) uint8 RGB at network size -> logits (N, C, h, w) float32; C = 1 where there are two
+    classes, else one a class.
+    """
+
+    def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Logits of a batch."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was found in one image, at the image's own size; what the network said is kept beside it."""
+
+    mask: MaskArray  # (H, W) class indices; two classes: 0 and 1
+    probabilities: NDArray[np.float32]  # (C, H, W); two classes: C = 1, the foreground; several: sum to 1 over C
+    classes: tuple[str, ...]  # name of each index of the mask; [0] is the background
+    threshold: float | None  # probability from which a pixel is foreground; None: argmax
+    network_logits: NDArray[np.float32]  # (C, h, w), with the padding
+    placement: Placement  # where the image lies in the network's frame
+
+
+class Predictor:
+    """Turns images into predictions with one model. It keeps nothing between calls: threads may share it.
+
+    `predictor(image)` takes uint8 RGB (H, W, 3) of any size and gives a `Prediction` of that size.
+    """
+
+    def __init__(self, engine: Engine, card: ModelCard, *, threshold: float | None = None) -> None:
+        self.engine = engine
+        self.card = card
+        self.threshold = _checked_threshold(card, threshold)
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        *,
+        precision: Precision = "32",
+        threshold: float | None = None,
+    ) -> Predictor:
+        """Open a model folder, or the run that made it, on `device` (auto, cpu, cuda, cuda:N, mps).
+
+        float32 unless bf16 is asked for: results are then the same as in evaluation, whatever the machine is fast at.
+        `threshold` replaces the model's own. Raises `UserError` for a model with a missing or altered file and for a
+        device that is not there.
+        """
+        from trocar.inference.torch_engine import TorchEngine  # imports torch
+
+        folder = resolve_model(model)
+        card = read_card(folder)
+        _checked_threshold(card, threshold)  # before the weights are loaded
+        return cls(TorchEngine.open(folder, card, device, precision=precision), card, threshold=threshold)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class index; [0] is the background."""
+        return self.card.classes
+
+    @property
+    def preprocess(self) -> PreprocessSettings:
+        """What is done to an image before the network sees it."""
+        return self.card.preprocess
+
+    def __call__(self, image: ImageArray) -> Prediction:
+        """What is in one image."""
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[ImageArray], *, batch_size: int | None = None) -> list[Prediction]:
+        """Predictions in the order of the images, which may differ in size.
+
+        All go through the network at once unless `batch_size` says how many at a time.
+        """
+        for image in images:
+            _check_image(image)
+        size = batch_size or max(1, len(images))
+        return [
+            prediction
+            for start in range(0, len(images), size)
+            for prediction in self._predict_together(images[start : start + size])
+        ]
+
+    def _predict_together(self, images: Sequence[ImageArray]) -> list[Prediction]:
+        prepared = [prepare_image(image, self.preprocess) for image in images]
+        logits = self.engine(np.stack([frame for frame, _ in prepared]))
+        return [self._finish(planes, placement) for planes, (_, placement) in zip(logits, prepared, strict=True)]
+
+    def _finish(self, logits: NDArray[np.float32], placement: Placement) -> Prediction:
+        """Shapes: logits (C, h, w) -> a prediction at placement.native_hw."""
+        probabilities = restore(sigmoid(logits) if self.card.binary else softmax(logits), placement)
+        if self.threshold is None:
+            mask = np.argmax(probabilities, axis=0).astype(np.uint8)
+        else:
+            mask = (probabilities[0] >= self.threshold).astype(np.uint8)
+        return Prediction(mask, probabilities, self.classes, self.threshold, logits, placement)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits to probabilities of the foreground, without overflow. Shapes: any -> the same."""
+    shrunk = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1, shrunk) / (1 + shrunk), np.float32)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits to probabilities of the classes, without overflow. Shapes: (C, h, w) -> (C, h, w), sums to 1 over C."""
+    grown = np.exp(logits - logits.max(axis=0, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=0, keepdims=True), np.float32)
+
+
+def _checked_threshold(card: ModelCard, threshold: float | None) -> float | None:
+    if threshold is None:
+        return card.threshold
+    if not card.binary:
+        raise UserError(
+            "this model tells several classes apart by the largest probability; it has no threshold",
+            where=f"model {card.name}, classes {', '.join(card.classes)}",
+            mend="leave the threshold out",
+        )
+    if not 0.0 <= threshold <= 1.0:
+        raise UserError(f"threshold {threshold} is no probability", mend="give a number from 0 to 1")
+    return threshold
+
+
+def _check_image(image: ImageArray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image is a uint8 array with values 0 to 255, not {kind}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"an image is RGB of shape (height, width, 3), not {image.shape}")

@@ -1,0 +1,221 @@
+"""Video files, frame by frame: read with bounded memory, write masks without loss and overlays to look at.
+
+Frames leave in the order they are shown, with the time stamps they came with. A file is closed, and thereby playable,
+on every path: the end, an error, Ctrl-C. Real-time work (live feeds, decoding beside inference) is not here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, NamedTuple, Self, TypeAlias, cast
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from trocar.data.records import ImageArray
+from trocar.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv")
+ANY_RATE = Fraction(25)  # of a stream that names none; only time stamps that are missing depend on it
+
+
+class Frame(NamedTuple):
+    """One frame as shown (turned as the file says) and when: `seconds` from the clock of the file."""
+
+    image: ImageArray
+    seconds: Fraction
+
+
+class VideoReader:
+    """Iterates over the frames of a video file, in the order they are shown.
+
+    A frame that cannot be decoded is left out and counted in `lost`; one that the decoder calls damaged is given as
+    it is and counted in `damaged`. Raises `UserError` where the file is no video, or ends in a way that cannot be
+    read; what came before has then been given.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.lost = 0
+        self.damaged = 0
+        self._container, self._stream = _open_for_reading(self.path)
+        self._stream.thread_type = "AUTO"
+        self.rate = self._stream.average_rate or self._stream.guessed_rate or ANY_RATE
+        self.time_base: Fraction = self._stream.time_base or 1 / self.rate
+        self.frames_expected = self._stream.frames or self._frames_by_duration()  # 0: unknown
+
+    def _frames_by_duration(self) -> int:
+        return int((self._container.duration or 0) * self.rate / av.time_base)
+
+    def __iter__(self) -> Iterator[Frame]:
+        seconds, shape, count = -1 / self.rate, None, 0
+        for count, frame in enumerate(self._decoded(), start=1):
+            image = _upright(frame)
+            if image.shape != (shape := shape or image.shape):
+                raise UserError(
+                    f"the picture changes its size at frame {count}, from {shape[1]}x{shape[0]}",
+                    where=str(self.path),
+                    mend="what came before is done; cut the video there",
+                )
+            seconds = seconds + 1 / self.rate if frame.pts is None else frame.pts * (frame.time_base or self.time_base)
+            yield Frame(image, seconds)
+        if not count:
+            raise UserError("no frame of the video can be decoded", where=str(self.path), mend="copy the file again")
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, EOFError) as error:
+                raise UserError(
+                    f"the video cannot be read to its end: {_words(error)}",
+                    where=str(self.path),
+                    mend="what came before is done; copy the file again, or repair it with a video tool",
+                ) from None
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, EOFError):
+                self.lost += 1
+                continue
+            for frame in frames:
+                self.damaged += frame.is_corrupt
+                yield frame
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open_for_reading(path: Path) -> tuple[InputContainer, VideoStream]:
+    try:
+        # Absolute, so that no colon in a name is taken for a protocol; files only, as a playlist may point anywhere.
+        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"not a video that can be read: {_words(error)}", where=str(path), mend="give a complete video file"
+        ) from None
+    for stream in container.streams.video:
+        if stream.codec_context and not stream.disposition & Disposition.attached_pic:  # not the cover of a song
+            return container, stream
+    container.close()
+    raise UserError("the file holds no video (sound only?)", where=str(path), mend="give a file with moving pictures")
+
+
+def _upright(frame: av.VideoFrame) -> ImageArray:
+    image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+# ------------------------------------------------------------------ writing
+
+Pixels: TypeAlias = Literal["grey", "grey16", "colour"]
+
+
+class VideoWriter:
+    """Writes frames of one size to a video file; a context manager.
+
+    `grey` and `grey16` are lossless (FFV1), of 8 or 16 bit. `colour` is for looking at: H.264, or MPEG-4 part 2 where
+    PyAV came without an H.264 encoder (`codec` says which). Both store colour at half the resolution and need even
+    sides, so an odd side is made even by repeating its last row or column.
+
+    The file gets its name when it is closed, which happens after an error or Ctrl-C too: what was written is then
+    playable. Nothing is left where no frame was written. Time stamps are kept as far as the container can (Matroska:
+    to the millisecond) and must rise; one that does not is moved up.
+    """
+
+    def __init__(self, path: Path, pixels: Pixels, *, rate: Fraction, time_base: Fraction) -> None:
+        self.path = path
+        self.frames = 0
+        self.codec = colour_codec() if pixels == "colour" else "ffv1"
+        self._pixels = pixels
+        # MPEG-4 part 2 counts time in at most 65535 steps a second.
+        self._time_base = Fraction(1, 1000) if self.codec == "mpeg4" else time_base
+        self._last_pts = -1
+        self._scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(self._scratch.absolute()), "w")
+        stream = self._container.add_stream(self.codec, rate=rate, options=_OPTIONS[self.codec])
+        self._stream = cast(VideoStream, stream)
+
+    def write(self, picture: NDArray[np.uint8] | NDArray[np.uint16], seconds: Fraction) -> None:
+        """Append a frame. Shapes: (H, W) uint8 for grey, (H, W) uint16 for grey16, (H, W, 3) uint8 RGB for colour."""
+        frame = _colour_frame(picture) if self._pixels == "colour" else _grey_frame(picture)
+        if not self.frames:
+            self._set_up_encoder(frame)
+        assert (frame.width, frame.height) == (self._stream.width, self._stream.height), "PyAV would rescale in silence"
+        frame.pts = self._last_pts = max(round(seconds / self._time_base), self._last_pts + 1)
+        frame.time_base = self._time_base
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def _set_up_encoder(self, frame: av.VideoFrame) -> None:
+        encoder = self._stream.codec_context
+        encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
+        encoder.time_base = self._time_base
+        if self._pixels == "colour":
+            encoder.colorspace = Colorspace.ITU709
+            encoder.color_range = ColorRange.MPEG
+
+    def close(self) -> None:
+        """Write what the encoder still holds, close the file and give it its name."""
+        try:
+            if self.frames:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+        if self.frames:
+            self._scratch.replace(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.close()
+        finally:
+            self._scratch.unlink(missing_ok=True)
+
+
+_OPTIONS = {
+    "ffv1": {"level": "3", "g": "1"},  # every frame stands for itself
+    "libx264": {"preset": "veryfast", "crf": "18"},
+    "mpeg4": {"q": "3"},
+}
+
+
+def colour_codec() -> str:
+    """Name of the encoder of `colour` videos."""
+    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def _grey_frame(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(picture, format="gray" if picture.dtype == np.uint8 else "gray16le")
+
+
+def _colour_frame(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFrame:
+    height, width = picture.shape[:2]
+    even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    frame = av.VideoFrame.from_ndarray(np.asarray(even, np.uint8), format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)

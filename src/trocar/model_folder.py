@@ -1,0 +1,421 @@
+"""The model folder: what training leaves behind and everything else opens.
+
+`weights.safetensors` (float32), `model.json` (the card: architecture, classes, preprocessing, threshold, provenance,
+scores, and the SHA-256 of every other file), `README.md` (the card for people) and `LICENSE` (of the weights). No
+pickle and no code: opening a model runs nothing. Building the network from it is `models.build`, predicting with it
+`inference.predictor`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import jinja2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from trocar import __version__
+from trocar.config import Fraction, LossSettings, ModelSettings, PreprocessSettings, Settings, validate
+from trocar.errors import UserError, UserErrors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT: Final = 1
+CARD, WEIGHTS, README, LICENCE = "model.json", "weights.safetensors", "README.md", "LICENSE"
+PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"}
+COPY_AGAIN = "copy the whole folder again from where it came from, or train it again"
+
+
+class Scores(Settings):
+    """What the model reached on one side of its split, and how that was counted. Undefined is null."""
+
+    records: NonNegativeInt = Field(description="images scored")
+    loss: float | None = Field(None, description="mean of the training loss")
+    dice: float | None = Field(None, description="mean over images of Dice at the threshold")
+    jaccard: float | None = Field(None, description="mean over images of Jaccard at the threshold")
+    undefined: NonNegativeInt = Field(0, description="images left out of the means: neither mask has an instrument")
+    threshold: Fraction | None = Field(None, description="probability from which a pixel is instrument; null: argmax")
+    resolution: str = Field("native size", description="at what size, in words")
+
+
+class Provenance(Settings):
+    """Where the weights come from: enough to make them again."""
+
+    recipe: str = Field(description="name of the recipe")
+    dataset: str = Field(description="name of the data")
+    data_fingerprint: str = Field(description="fingerprint of the whole source")
+    split_fingerprint: str | None = Field(None, description="fingerprint of the split")
+    groups: tuple[str, ...] = Field((), description="groups (patients, procedures, videos) trained on")
+    fold: str | None = Field(None, description="fold of the split, where it has several")
+    created: str = Field(description="when, ISO 8601 with zone")
+    epochs: NonNegativeInt = Field(description="epochs run")
+    best_epoch: NonNegativeInt = Field(description="epoch these weights are of")
+    seed: int = Field(description="seed of the training")
+    device: str = Field(description="device trained on")
+    precision: str = Field(description="arithmetic of the forward pass")
+    versions: dict[str, str] = Field({}, description="versions of the libraries that matter")
+
+
+class ModelCard(Settings):
+    """What `model.json` holds."""
+
+    format: Literal[1] = FORMAT
+    trocar_version: str = __version__
+    name: str = Field(description="name for people")
+    classes: tuple[str, ...] = Field(min_length=2, description="name of each class index; [0] is the background")
+    target: Literal["instrument", "parts"] = Field(description="which classes of the data were learnt")
+    model: ModelSettings
+    preprocess: PreprocessSettings
+    loss: LossSettings
+    threshold: Fraction | None = Field(
+        description="probability from which a pixel is instrument; null where there are several classes (argmax)"
+    )
+    threshold_from: str = Field(description="on what the threshold was chosen, in words")
+    provenance: Provenance
+    scores: dict[str, Scores] = Field({}, description="by side: train, val")
+    files: dict[str, str] = Field({}, description="SHA-256 of every other file of the folder")
+
+    @property
+    def binary(self) -> bool:
+        """Whether the network gives one logit (background and instrument) instead of one a class."""
+        return len(self.classes) == 2
+
+    @model_validator(mode="after")
+    def _threshold_suits_classes(self) -> ModelCard:
+        if self.binary and self.threshold is None:
+            raise ValueError("two classes need a threshold")
+        if not self.binary and self.threshold is not None:
+            raise ValueError("several classes are told apart by argmax: the threshold must be null")
+        return self
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+        if outside:
+            raise ValueError(f"{', '.join(outside)}: files of a model lie inside its folder")
+        return files
+
+
+# ------------------------------------------------------------------ writing
+
+
+def write_model(
+    folder: str | Path, card: ModelCard, tensors: Mapping[str, Tensor | NDArray[Any]], licence_text: str
+) -> ModelCard:
+    """Write a model folder whole or not at all; returns the card as written, with the digests of the files.
+
+    Floating tensors are stored as float32, others as they are. Everything is written to a hidden folder beside
+    `folder` and renamed at the end, so there is never half a model (a kill between the last two renames leaves the old
+    one in that hidden folder). Only a model is ever replaced: any other folder with something in it is refused.
+    """
+    folder = Path(folder)
+    _refuse_to_replace(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            card = _fill(new, card, tensors, licence_text)
+            _swap(new, folder, aside=Path(scratch) / "old")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write the model: {getattr(error, 'strerror', None) or error}",
+            where=str(folder),
+            mend="free space there, or give a folder that may be written to",
+        ) from error
+    return card
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    if folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise UserError(
+            "something that is not a model is in the way of the model", where=str(folder), mend="give another folder"
+        )
+
+
+def _fill(folder: Path, card: ModelCard, tensors: Mapping[str, Tensor | NDArray[Any]], licence_text: str) -> ModelCard:
+    save_file({name: _as_array(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
+    (folder / LICENCE).write_text(licence_text, encoding="utf-8", newline="\n")
+    (folder / README).write_text(readme(card), encoding="utf-8", newline="\n")
+    digests = {name: _digest(folder / name) for name in (WEIGHTS, README, LICENCE)}
+    card = card.model_copy(update={"files": digests})
+    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # renaming must not overtake the content on a power cut
+    return card
+
+
+def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
+    """Numpy, C order, float32 where it is floating. safetensors would store a channels_last tensor scrambled."""
+    if not isinstance(tensor, np.ndarray):
+        tensor = tensor.detach().cpu()
+        tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if np.issubdtype(tensor.dtype, np.floating):
+        tensor = tensor.astype(np.float32, copy=False)
+    return np.asarray(tensor, order="C")
+
+
+def _swap(new: Path, folder: Path, aside: Path) -> None:
+    try:
+        if folder.exists():
+            folder.rename(aside)
+        new.rename(folder)
+    except BaseException:  # Ctrl-C too
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        raise
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_card(folder: str | Path) -> ModelCard:
+    """The card of a model folder, after checking that every file of it is present and unaltered.
+
+    Raises `UserErrors` that list every missing or altered file at once, `UserError` where the card cannot be read.
+    """
+    folder = Path(folder)
+    card = _parse_card(folder / CARD)
+    problems = [problem for name, digest in card.files.items() if (problem := _check_file(folder, name, digest))]
+    if WEIGHTS not in card.files:
+        problems.append(UserError(f"the card does not list {WEIGHTS}", where=str(folder / CARD), mend=COPY_AGAIN))
+    problems += [
+        UserError(
+            "a model folder holds no pickle: opening one could run code",
+            where=str(path),
+            mend="remove that file; trocar reads weights from safetensors only",
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PICKLE_SUFFIXES
+    ]
+    if problems:
+        raise UserErrors(problems)
+    return card
+
+
+def _parse_card(path: Path) -> ModelCard:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        found = "the model has no card" if path.parent.is_dir() else "no such model folder"
+        raise UserError(found, where=str(path), mend="give a model folder, or the run that made it") from None
+    except OSError as error:
+        raise UserError(f"cannot read the model's card: {error.strerror}", where=str(path)) from None
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise UserError(f"the model's card is not JSON: {error}", where=str(path), mend=COPY_AGAIN) from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("format"), int):
+        raise UserError("the model's card names no format", where=str(path), mend=COPY_AGAIN)
+    if tree["format"] > FORMAT:
+        raise UserError(
+            f"the model is of format {tree['format']}; this trocar {__version__} reads format {FORMAT}",
+            where=str(path),
+            mend=f"install a newer trocar (the model was made by {tree.get('trocar_version', 'a newer one')})",
+        )
+    return validate(ModelCard, tree, where=str(path))
+
+
+def _check_file(folder: Path, name: str, digest: str) -> UserError | None:
+    path = folder / name
+    try:
+        if _digest(path) == digest:
+            return None
+    except FileNotFoundError:
+        return UserError(f"the model lacks {name}", where=str(path), mend=COPY_AGAIN)
+    except OSError as error:
+        return UserError(f"cannot read {name} of the model: {error.strerror}", where=str(path))
+    return UserError(
+        f"{name} is not what the model was written with (SHA-256 differs)", where=str(path), mend=COPY_AGAIN
+    )
+
+
+def read_tensors(folder: str | Path) -> dict[str, Tensor]:
+    """The weights on the CPU, by name. They are checked by `read_card`, which comes first."""
+    from safetensors.torch import load_file  # torch only when weights are wanted
+
+    path = Path(folder) / WEIGHTS
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read the weights: {error}", where=str(path), mend=COPY_AGAIN) from None
+    return tensors
+
+
+# ------------------------------------------------------------------ finding
+
+
+def resolve_model(path: str | Path) -> Path:
+    """The model folder meant by `path`: itself, or the `model/` of a run.
+
+    Raises `UserError` for a run without a model yet (how far it is, how to go on), a run of several folds (which
+    there are), and anything else.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / CARD).is_file():
+            return folder
+    if not path.exists():
+        raise UserError("no such model", where=str(path), mend="give a model folder, or the run that made it")
+    if not path.is_dir():
+        raise UserError("a model is a folder, not a file", where=str(path), mend="give the folder of model.json")
+    if (path / "folds.json").is_file():
+        raise _choose_a_fold(path)
+    if (path / "recipe.yaml").is_file():
+        raise UserError(
+            f"this run has no model yet: {_progress(path)}",
+            where=str(path),
+            mend=f"go on with `trocar train --resume {path}`",
+        )
+    raise UserError(f"no {CARD} here", where=str(path), mend="give a model folder, or the run that made it")
+
+
+def _choose_a_fold(run: Path) -> UserError:
+    try:
+        folds = json.loads((run / "folds.json").read_text(encoding="utf-8"))["folds"]
+        choices = [f"{run / folder}" for folder in folds.values()]
+    except (OSError, ValueError, KeyError, AttributeError):
+        return UserError("the list of folds cannot be read", where=str(run / "folds.json"), mend="name a fold's folder")
+    ready = [choice for choice in choices if (Path(choice) / "model" / CARD).is_file()]
+    mend = f"give one of: {', '.join(ready)}" if ready else f"finish one with `trocar train --resume {run}`"
+    return UserError(f"this run has {len(choices)} folds, {len(ready)} with a model", where=str(run), mend=mend)
+
+
+def _progress(run: Path) -> str:
+    """How far a run is, in words: it may have been stopped before the first line of its log."""
+    try:
+        with (run / "log.csv").open(encoding="utf-8", newline="") as file:
+            done = sum(1 for _ in csv.DictReader(file))
+        epochs = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["train"]["epochs"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return "no epoch is finished"
+    return f"{done} of {epochs} epochs are finished"
+
+
+# ------------------------------------------------------------------ texts for people
+
+
+def derived_licence(dataset: str, encoder: str, encoder_weights: str) -> str:
+    """The LICENSE of weights that somebody trained: they follow the data and the start, not trocar's own licence."""
+    start = (
+        "from random weights"
+        if encoder_weights == "none"
+        else f"from pretrained weights of {encoder} ({Path(encoder_weights).name})"
+    )
+    return (
+        "Licence of these weights\n\n"
+        f"These weights were trained on the data {dataset}, starting {start}.\n"
+        "They derive from both: whoever passes them on must keep to the licence of the data and to the licence of the\n"
+        "pretrained weights. Trocar's own licence (Apache-2.0) covers the program that made them and does not by\n"
+        "itself cover the weights.\n"
+    )
+
+
+README_TEMPLATE = """\
+# {{ card.name }}
+
+Segments {{ card.classes[1:] | join(", ") }} in endoscopic and surgical images: {{ card.model.architecture }} on
+{{ card.model.encoder }}. For research only; **not a medical device**.
+
+## Trained on
+
+- data: {{ p.dataset }} ({{ p.data_fingerprint }})
+{% if p.groups %}
+- groups: {{ p.groups | join(", ") }}
+{% endif %}
+{% if p.fold %}
+- fold: {{ p.fold }}
+{% endif %}
+{% if p.split_fingerprint %}
+- split: {{ p.split_fingerprint }}
+{% endif %}
+- recipe {{ p.recipe }}, seed {{ p.seed }}, epoch {{ p.best_epoch }} of {{ p.epochs }}, {{ card.loss.name }} loss
+- {{ p.created }}, on {{ p.device }} in precision {{ p.precision }}, trocar {{ card.trocar_version }}
+  {%- for name, version in p.versions.items() %}, {{ name }} {{ version }}{% endfor %}
+
+
+## What goes in, what comes out
+
+One uint8 RGB image of any size. It is brought to {{ h }}x{{ w }} (height x width) by {{ card.preprocess.fit }}
+{%- if card.preprocess.image_steps %}
+, after {{ card.preprocess.image_steps | map(attribute="step") | join(", ") }}
+{%- endif %};
+probabilities are resized bilinearly to the image's own size. Classes:
+
+| index | class |
+|---|---|
+{% for name in card.classes %}
+| {{ loop.index0 }} | {{ name }} |
+{% endfor %}
+
+{% if card.binary %}
+A pixel is {{ card.classes[1] }} from probability {{ "%.4g" | format(card.threshold) }} on; the threshold comes from:
+{{ card.threshold_from }}.
+{% else %}
+A pixel is of its most probable class ({{ card.threshold_from }}).
+{% endif %}
+
+## Scores
+
+{% if card.scores %}
+| side | images | loss | Dice | Jaccard | undefined | threshold | resolution |
+|---|---|---|---|---|---|---|---|
+{% for side, s in card.scores.items() %}
+| {{ side }} | {{ s.records }} | {{ s.loss | figure }} | {{ s.dice | figure }} | {{ s.jaccard | figure }} |
+ {{- " " }}{{ s.undefined }} | {{ s.threshold | figure }} | {{ s.resolution }} |
+{% endfor %}
+
+Dice and Jaccard are means over images; an image whose mask and prediction are both empty is undefined and left out.
+The threshold and the epoch were chosen with the val side, so its figures flatter; the train side was learnt. Neither
+says how the model does elsewhere: for that, `trocar evaluate` on data it has never seen.
+{% else %}
+None were taken.
+{% endif %}
+
+## Use
+
+```
+trocar predict IMAGES --model THIS_FOLDER --out predictions
+```
+
+```python
+import trocar
+
+prediction = trocar.load("THIS_FOLDER")(image)  # image: uint8 RGB (H, W, 3)
+prediction.mask  # uint8 (H, W), class indices
+```
+
+## Limits
+
+It knows what its data showed: other instruments, organs, cameras, lighting, smoke or blood may fail without a sign.
+Nobody has assessed it for clinical use. The weights have a licence of their own: see LICENSE.
+"""
+
+
+def readme(card: ModelCard) -> str:
+    """The card for people, as Markdown."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.4f}"
+    height, width = card.preprocess.size_hw
+    return environment.from_string(README_TEMPLATE).render(card=card, p=card.provenance, h=height, w=width)

@@ -1,0 +1,145 @@
+"""Beginning, resuming and multiplying runs: the folders that trainings write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trocar.config import Recipe, load_recipe
+from trocar.data.files import atomic_write_text
+from trocar.data.records import Source
+from trocar.data.sources import open_source
+from trocar.data.splits import Split, make_split, read_split, write_split
+from trocar.errors import UserError, UserErrors
+from trocar.model_folder import read_card, resolve_model
+from trocar.progress import Watcher
+from trocar.training.guards import Interrupted
+from trocar.training.loop import RunResult, Training
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: Path,
+    fold: str | None = None,
+    device: str = "auto",
+    start_from: Path | None = None,
+    watcher: Watcher | None = None,
+) -> RunResult:
+    """Train one model: fold `fold` of the recipe's split (needed where there are several) into the new folder `out`.
+
+    Raises `UserError` / `UserErrors` for anything in recipe, data or machine that a person can mend, `Interrupted`
+    after SIGINT or SIGTERM once the state is saved.
+    """
+    source, split = _open_data(recipe)
+    split.fold(fold)  # an open or unknown choice is refused before a folder is made
+    _begin_run(out, recipe, split, fold=fold, device=device, start_from=start_from)
+    return Training(out, source, watcher or Watcher()).run()
+
+
+def train_folds(
+    recipe: Recipe,
+    *,
+    out: Path,
+    device: str = "auto",
+    start_from: Path | None = None,
+    watcher: Watcher | None = None,
+) -> list[RunResult]:
+    """Train every fold of the recipe's split, one run each in `out/fold-NAME`, and list them in `out/folds.json`."""
+    _, split = _open_data(recipe)
+    _make_new_folder(out)
+    atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
+    write_split(split, out / "split.yaml")
+    folders = {name: "fold-" + name.replace("/", "-") for name in split.folds}
+    facts = {"format": 1, "device": device, "start_from": _absolute(start_from), "folds": folders}
+    atomic_write_text(out / "folds.json", json.dumps(facts, indent=1))
+    return _train_missing_folds(out, watcher or Watcher())
+
+
+def resume(run: Path, *, watcher: Watcher | None = None) -> list[RunResult]:
+    """Go on with a stopped run, or with what a run of several folds has left; finished parts are not repeated."""
+    watcher = watcher or Watcher()
+    if (run / "folds.json").is_file():
+        return _train_missing_folds(run, watcher)
+    if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
+        raise UserError("no run to resume", where=str(run), mend="give the folder that `trocar train` wrote")
+    return [_resume_one(run, watcher)]
+
+
+def _train_missing_folds(out: Path, watcher: Watcher) -> list[RunResult]:
+    facts = json.loads((out / "folds.json").read_text(encoding="utf-8"))
+    recipe, split = load_recipe(out / "recipe.yaml"), read_split(out / "split.yaml")
+    results = []
+    for number, (name, folder) in enumerate(facts["folds"].items(), start=1):
+        run = out / folder
+        watcher.message(f"fold {name}, {number} of {len(facts['folds'])}")
+        if not (run / "run.json").is_file():
+            start_from = Path(facts["start_from"]) if facts["start_from"] else None
+            _begin_run(run, recipe, split, fold=name, device=facts["device"], start_from=start_from)
+        try:
+            results.append(_resume_one(run, watcher))
+        except Interrupted:
+            raise Interrupted(f"stopped in fold {name}; go on with: trocar train --resume {out}") from None
+    return results
+
+
+def _resume_one(run: Path, watcher: Watcher) -> RunResult:
+    if (run / "model" / "model.json").is_file():
+        watcher.message(f"{run} is finished")
+        return RunResult(run, run / "model", read_card(run / "model"))
+    recipe, split = load_recipe(run / "recipe.yaml"), read_split(run / "split.yaml")
+    source = _open_source(recipe)
+    split.check_against(source)
+    return Training(run, source, watcher).run()
+
+
+def _open_data(recipe: Recipe) -> tuple[Source, Split]:
+    source = _open_source(recipe)
+    return source, make_split(source, recipe.split)
+
+
+def _open_source(recipe: Recipe) -> Source:
+    if recipe.data.source is None:
+        raise UserError("no data is named", mend="give --data FOLDER, or data.source in the recipe")
+    source = open_source(recipe.data.source, recipe.data)
+    if source.findings:
+        raise UserErrors(source.findings)
+    return source
+
+
+def _rooted(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, so that a run can be resumed from anywhere."""
+    data = recipe.data.model_copy(update={"source": _absolute(recipe.data.source)})
+    model = recipe.model
+    if model.encoder_weights not in ("imagenet", "none"):
+        model = model.model_copy(update={"encoder_weights": _absolute(model.encoder_weights)})
+    return recipe.model_copy(update={"data": data, "model": model})
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
+
+
+def _make_new_folder(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            "the folder of the run is not empty",
+            where=str(folder),
+            mend=f"give another with --out, or go on with that run: trocar train --resume {folder}",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder of the run: {error.strerror}", where=str(folder)) from None
+
+
+def _begin_run(
+    out: Path, recipe: Recipe, split: Split, *, fold: str | None, device: str, start_from: Path | None
+) -> None:
+    if start_from is not None:
+        read_card(resolve_model(start_from))  # refuse a bad model before anything is written
+    _make_new_folder(out)
+    atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
+    write_split(split, out / "split.yaml")
+    facts = {"format": 1, "fold": fold, "device": device, "start_from": _absolute(start_from)}
+    atomic_write_text(out / "run.json", json.dumps(facts, indent=1))
