@@ -17,3 +17,12 @@ def shared() -> Path:
     if not (folder / "data" / "endovis15").is_dir():
         pytest.skip(f"no real frames at {folder}; set TROCAR_SHARED to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn data set: four procedures of five frames, 64x80, one clip."""
+    from trocar.synthetic import write_dataset
+
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    return write_dataset(folder, procedures=4, frames_per_procedure=5, empty_share=0.2, clip_frames=4, size_hw=(64, 80))

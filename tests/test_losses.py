@@ -15,6 +15,7 @@ from trocar.losses import build_loss
 
 NAMES = ("cross-entropy", "dice", "cross-entropy+dice", "focal", "tversky")
 CLASS_COUNTS = (2, 3)
+EVERY_LOSS = list(product(NAMES, CLASS_COUNTS))
 
 
 def loss(name: str, class_count: int = 2, **settings: Any) -> Any:
@@ -144,7 +145,7 @@ def test_a_batch_without_any_instrument_has_no_region_loss(name: str, class_coun
     assert not logits.grad.any()
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 def test_ignored_pixels_have_neither_value_nor_gradient(name: str, class_count: int) -> None:
     logits, target = batch(class_count)
     ignored = (target == 255).unsqueeze(1).expand_as(logits)
@@ -161,7 +162,7 @@ def test_ignored_pixels_have_neither_value_nor_gradient(name: str, class_count: 
         assert changed.grad[~ignored].all()
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 def test_a_batch_of_ignored_pixels_gives_zero(name: str, class_count: int) -> None:
     logits, target = batch(class_count)
     logits.requires_grad_()
@@ -172,7 +173,7 @@ def test_a_batch_of_ignored_pixels_gives_zero(name: str, class_count: int) -> No
     assert not logits.grad.any()
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_extreme_logits_have_finite_values_and_gradients(name: str, class_count: int, dtype: torch.dtype) -> None:
     logits, target = batch(class_count)
@@ -187,7 +188,7 @@ def test_extreme_logits_have_finite_values_and_gradients(name: str, class_count:
             assert extreme.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 def test_half_precision_does_not_overflow_or_round(name: str, class_count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     channels = 1 if class_count == 2 else class_count
@@ -200,7 +201,7 @@ def test_half_precision_does_not_overflow_or_round(name: str, class_count: int) 
     assert torch.equal(compute(logits, target), expected)
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 def test_gradient_is_that_of_finite_differences(name: str, class_count: int) -> None:
     logits, target = batch(class_count)
     compute = loss(name, class_count)
@@ -214,7 +215,7 @@ def test_gradient_is_that_of_finite_differences(name: str, class_count: int) -> 
     assert slope.item() == pytest.approx((logits.grad * direction).sum().item(), rel=0.02, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "class_count"), product(NAMES, CLASS_COUNTS))
+@pytest.mark.parametrize(("name", "class_count"), EVERY_LOSS)
 def test_perfect_is_zero_and_wrong_is_large(name: str, class_count: int) -> None:
     _, target = batch(class_count)
     truth = torch.where(target == 255, 0, target).long()

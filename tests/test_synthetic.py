@@ -161,6 +161,7 @@ def test_clips_move_smoothly(preset: str) -> None:
     ]
     assert min(overlaps) > 0.5
     assert np.mean(overlaps) > 0.8
+    assert max(abs(int(b.sum()) - int(a.sum())) for a, b in pairwise(masks)) < 0.05 * masks[0].size, "they slide in"
     assert not np.array_equal(masks[-1], masks[-5]), "they keep moving"
 
 

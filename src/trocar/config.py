@@ -223,7 +223,7 @@ class TrainSettings(Settings):
     patience: PositiveInt | None = Field(
         None, description="stop after this many epochs without a better Dice; null: never"
     )
-    precision: Literal["auto", "32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="arithmetic of the forward pass; auto: bf16 where the device is fast at it, fp16 on older GPUs",
     )
@@ -361,7 +361,7 @@ def _explain(kind: type[BaseModel], detail: Any, where: str) -> UserError:
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         near = nearest(key, known_keys(kind))
-        mend = f"did you mean {' or '.join(near)}?" if near else "`trocar train --help-recipe` lists every key"
+        mend = f"did you mean {' or '.join(near)}?" if near else "`trocar train --settings` lists every key"
         return UserError(f"unknown setting {key}", where=where, mend=mend)
     message = str(detail["msg"]).removeprefix("Value error, ")
     description = _description(kind, location)

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from trocar.errors import UserError
 from trocar.progress import Watcher
+
+if TYPE_CHECKING:
+    from trocar.data.checks import CheckReport
+    from trocar.demo import DemoResult
+    from trocar.evaluation import Evaluation
+    from trocar.inference.predict import PredictionSummary
+    from trocar.training import RunResult
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -34,6 +45,8 @@ def print_json(document: Any) -> None:
 
 def without_nan(value: Any) -> Any:
     """The same tree with null for every float that JSON cannot say."""
+    if isinstance(value, BaseModel):
+        return without_nan(value.model_dump(mode="python"))
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -94,6 +107,102 @@ class TrainingProgress(Watcher):
         self._bar.update(self._tasks[key], completed=done, total=total, description=text or key)
         if done == total:
             self._bar.update(self._tasks[key], visible=False)
+
+
+# ------------------------------------------------------------------ results
+
+
+def show_check(report: CheckReport) -> None:
+    """A table of the sources, then every finding."""
+    for source in report.sources:
+        table = _facts(f"{source.dataset}, {source.root}")
+        table.add_row("records", f"{source.records}, {source.read} without an error, in {len(source.groups)} groups")
+        table.add_row("sizes", _some([f"{size} ({count})" for size, count in source.sizes.items()]))
+        table.add_row("masks", source.mask_encoding)
+        table.add_row("classes", ", ".join(f"{name} {_percent(source.class_shares[name])}" for name in source.classes))
+        table.add_row("empty masks", f"{source.empty_masks} (no fault: they are judged on a line of their own)")
+        if source.ignored_share:
+            table.add_row("ignored", f"{_percent(source.ignored_share)} of the pixels are labelled 255")
+        if source.official:
+            table.add_row("official split", ", ".join(f"{side} {count}" for side, count in source.official.items()))
+        for note in source.notes:
+            table.add_row("note", note)
+        out.print(table)
+    for finding in report.findings:
+        out.print(str(finding), markup=False, soft_wrap=True)
+    out.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
+
+
+def show_training(results: Sequence[RunResult]) -> None:
+    """One line a run: scores, threshold, place."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "best epoch", "threshold", "train Dice", "validation Dice", "model"):
+        table.add_column(column, overflow="fold")
+    for result in results:
+        card = result.card
+        table.add_row(
+            str(result.run),
+            f"{card.provenance.best_epoch} of {card.provenance.epochs}",
+            _figure(card.threshold),
+            _figure(card.scores["train"].dice),
+            _figure(card.scores["val"].dice),
+            str(result.model),
+        )
+    out.print(table)
+
+
+def show_evaluation(evaluation: Evaluation, report: Path) -> None:
+    """Verdict, warnings, figures with intervals, the worst frames, the place of the report."""
+    from trocar.reporting.report import verdict
+
+    out.print(verdict(evaluation), markup=False)
+    for warning in evaluation.warnings:
+        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "mean", "median", "5th percentile", "frames"):
+        table.add_column(column)
+    for name, estimates in evaluation.summary.scores.items():
+        points = (estimates.mean, estimates.median, estimates.p5)
+        intervals = (f"{_figure(point.value)} [{_figure(point.low)}, {_figure(point.high)}]" for point in points)
+        table.add_row(name.replace("_", " "), *(escape(text) for text in intervals), str(estimates.n))
+    out.print(table)
+    out.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def show_predictions(summary: PredictionSummary, folder: Path) -> None:
+    """How many inputs, and where their masks are."""
+    frames = sum(one.frames for one in summary.predictions)
+    videos = sum(one.kind == "video" for one in summary.predictions)
+    out.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
+    for what in ("masks", "overlays", "probabilities"):
+        if (folder / what).is_dir():
+            out.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+
+
+def show_demo(result: DemoResult) -> None:
+    """Figures and places of everything the demo made."""
+    show_evaluation(result.evaluation, result.report)
+    for what, path in result.paths().items():
+        out.print(f"{what}: {path}", markup=False, soft_wrap=True)
+
+
+def _facts(title: str) -> Table:
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _some(texts: Sequence[str], most: int = 6) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 def _bar() -> Progress:

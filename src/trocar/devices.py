@@ -39,8 +39,8 @@ def choose_precision(setting: str, device: torch.device) -> Precision:
     if setting == "auto":
         setting = _fast_precision(device)
     if setting == "fp16" and device.type == "cpu":
-        raise UserError("fp16 is no training arithmetic for a CPU", mend="set train.precision to auto, bf16 or 32")
-    choices: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+        raise UserError("fp16 is no training arithmetic for a CPU", mend="set train.precision to auto, bf16 or fp32")
+    choices: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
     return choices[setting]
 
 
@@ -49,4 +49,4 @@ def _fast_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # no public question exists in older torch
         return "bf16"
-    return "32"
+    return "fp32"

@@ -60,7 +60,7 @@ def _expand(entry: str | Path, problems: list[UserError]) -> tuple[Path, list[Pa
         return path.parent, _some([path] if known else [], f"{path} has no ending of an image or video", problems)
     if glob.has_magic(str(entry)):
         base = _fixed_part(path)
-        matches = [Path(match) for match in sorted(glob.glob(str(entry), recursive=True))]
+        matches = [Path(match) for match in sorted(glob.glob(str(entry), recursive=True))]  # noqa: PTH207 - skips hidden files
         used = [match for match in matches if match.is_file() and _is_known(match) and not _is_output(match)]
         return base, _some(used, f"no image or video matches {entry}", problems)
     return path.parent, _some([], f"no such file or folder: {path}", problems)

@@ -48,13 +48,18 @@ class VideoReader:
         self.lost = 0
         self.damaged = 0
         self._container, self._stream = _open_for_reading(self.path)
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type = "SLICE"  # threads a frame would be faster, but swallow errors of the last frames
         self.rate = self._stream.average_rate or self._stream.guessed_rate or ANY_RATE
         self.time_base: Fraction = self._stream.time_base or 1 / self.rate
-        self.frames_expected = self._stream.frames or self._frames_by_duration()  # 0: unknown
+        self._promised = self._promised_seconds()
+        self.frames_expected = round(self._promised * self.rate)  # 0: unknown. Headers count wrongly (AVI)
 
-    def _frames_by_duration(self) -> int:
-        return int((self._container.duration or 0) * self.rate / av.time_base)
+    def _promised_seconds(self) -> Fraction:
+        """How long the header says the pictures last; 0 where it does not, or may mean the sound."""
+        if self._stream.duration:
+            return self._stream.duration * self.time_base
+        only_pictures = len(self._container.streams) == 1
+        return Fraction(self._container.duration or 0, av.time_base) if only_pictures else Fraction(0)
 
     def __iter__(self) -> Iterator[Frame]:
         seconds, shape, count = -1 / self.rate, None, 0
@@ -70,20 +75,14 @@ class VideoReader:
             yield Frame(image, seconds)
         if not count:
             raise UserError("no frame of the video can be decoded", where=str(self.path), mend="copy the file again")
+        shown = seconds + 1 / self.rate
+        if self._promised - shown > max(Fraction(1), self._promised / 20):
+            raise self._cut_off(f"{float(shown):.1f} of {float(self._promised):.1f} s are there")
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, EOFError) as error:
-                raise UserError(
-                    f"the video cannot be read to its end: {_words(error)}",
-                    where=str(self.path),
-                    mend="what came before is done; copy the file again, or repair it with a video tool",
-                ) from None
-            if packet is None:
-                return
+        half_a_packet = False
+        for packet in self._packets():
+            half_a_packet = packet.is_corrupt or (half_a_packet and not packet.size)  # the last one is empty: a flush
             try:
                 frames = packet.decode()
             except (av.FFmpegError, EOFError):
@@ -92,6 +91,21 @@ class VideoReader:
             for frame in frames:
                 self.damaged += frame.is_corrupt
                 yield frame
+        if half_a_packet:
+            raise self._cut_off("it ends inside a frame")
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        try:
+            yield from self._container.demux(self._stream)
+        except (av.FFmpegError, EOFError) as error:
+            raise self._cut_off(_words(error)) from None
+
+    def _cut_off(self, reason: str) -> UserError:
+        return UserError(
+            f"the video cannot be read to its end: {reason}",
+            where=str(self.path),
+            mend="what came before is done; copy the file again, or repair it with a video tool",
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -161,7 +175,7 @@ class VideoWriter:
 
     def write(self, picture: NDArray[np.uint8] | NDArray[np.uint16], seconds: Fraction) -> None:
         """Append a frame. Shapes: (H, W) uint8 for grey, (H, W) uint16 for grey16, (H, W, 3) uint8 RGB for colour."""
-        frame = _colour_frame(picture) if self._pixels == "colour" else _grey_frame(picture)
+        frame = _colour_frame(picture, _MATRIX[self.codec]) if self._pixels == "colour" else _grey_frame(picture)
         if not self.frames:
             self._set_up_encoder(frame)
         assert (frame.width, frame.height) == (self._stream.width, self._stream.height), "PyAV would rescale in silence"
@@ -175,7 +189,7 @@ class VideoWriter:
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
         encoder.time_base = self._time_base
         if self._pixels == "colour":
-            encoder.colorspace = Colorspace.ITU709
+            encoder.colorspace = _MATRIX[self.codec]
             encoder.color_range = ColorRange.MPEG
 
     def close(self) -> None:
@@ -199,10 +213,13 @@ class VideoWriter:
 
 
 _OPTIONS = {
-    "ffv1": {"level": "3", "g": "1"},  # every frame stands for itself
+    "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},  # every frame stands for itself and shows damage
     "libx264": {"preset": "veryfast", "crf": "18"},
-    "mpeg4": {"q": "3"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118)},  # quality 3 of 31, in units of FF_QP2LAMBDA
 }
+
+# MPEG-4 part 2 has no field for the matrix; players take the old one then.
+_MATRIX = {"libx264": Colorspace.ITU709, "mpeg4": Colorspace.ITU601}
 
 
 def colour_codec() -> str:
@@ -214,8 +231,8 @@ def _grey_frame(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFram
     return av.VideoFrame.from_ndarray(picture, format="gray" if picture.dtype == np.uint8 else "gray16le")
 
 
-def _colour_frame(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFrame:
+def _colour_frame(picture: NDArray[np.uint8] | NDArray[np.uint16], matrix: Colorspace) -> av.VideoFrame:
     height, width = picture.shape[:2]
     even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     frame = av.VideoFrame.from_ndarray(np.asarray(even, np.uint8), format="rgb24")
-    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+    return frame.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_CELLS_AT_ONCE = 4_000_000  # resamples x frames held in memory, 8 bytes each
+_CELLS_AT_ONCE = 500_000  # resamples x frames held in memory: some MB, which a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,12 @@ def _draw_weights(
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         times = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=rows)
-        weights = np.empty((rows, size), np.int64)
+        cells = []
         for block, drawn in zip(blocks, times.T, strict=True):
             # a group drawn m times gives m times its number of frames, each draw uniform over its frames
-            weights[:, block] = rng.multinomial(drawn * len(block), np.full(len(block), 1 / len(block)))
-        yield weights
+            row = np.repeat(np.arange(rows) * size, drawn * len(block))
+            cells.append(row + block[rng.integers(0, len(block), len(row), np.int32)])
+        yield np.bincount(np.concatenate(cells), minlength=rows * size).reshape(rows, size)
 
 
 def _statistics(ordered: FloatArray, weights: NDArray[np.int64]) -> FloatArray:
@@ -102,18 +103,18 @@ def _statistics(ordered: FloatArray, weights: NDArray[np.int64]) -> FloatArray:
 
     Shapes: ordered (N,) rising, weights (R, N) -> (3, R).
     """
-    upto = weights.cumsum(axis=1)
-    totals = upto[:, -1]
-    mean = weights @ ordered / totals
+    upto = weights.cumsum(axis=1, dtype=np.int32)
+    totals = upto[:, -1].astype(np.int64)
+    mean = weights.astype(np.float64) @ ordered / totals
     return np.stack([mean, _quantile(ordered, upto, totals, 0.5), _quantile(ordered, upto, totals, 0.05)])
 
 
-def _quantile(ordered: FloatArray, upto: NDArray[np.int64], totals: NDArray[np.int64], share: float) -> FloatArray:
+def _quantile(ordered: FloatArray, upto: NDArray[np.int32], totals: NDArray[np.int64], share: float) -> FloatArray:
     position = (totals - 1) * share
     below = np.floor(position).astype(np.int64)
     above = np.minimum(below + 1, totals - 1)
-    low = ordered[(upto <= below[:, None]).sum(axis=1)]
-    high = ordered[(upto <= above[:, None]).sum(axis=1)]
+    low = ordered[np.count_nonzero(upto <= below[:, None].astype(np.int32), axis=1)]
+    high = ordered[np.count_nonzero(upto <= above[:, None].astype(np.int32), axis=1)]
     result: FloatArray = low + (high - low) * (position - below)
     return result
 

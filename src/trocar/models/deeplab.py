@@ -32,7 +32,7 @@ ENCODERS = (
     "mobilenetv2_100",
     "mobilenetv3_large_100",
     "efficientnet_b0",
-    "regnety_016",
+    "regnety_008",
     "convnext_tiny",
 )
 

@@ -1,1 +1,1 @@
-"""What people look at: figures, and the report of an evaluation. Computes no metric."""
+"""What people look at: figures, and the report of an evaluation. Defines no metric and no statistic."""

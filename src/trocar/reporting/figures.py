@@ -1,73 +1,163 @@
 """Figures of a training and of an evaluation, drawn with matplotlib's object interface.
 
-No pyplot: nothing is switched globally, and figures can be drawn beside a user's own. Each function draws one figure
-and writes it to a path or a buffer.
+No pyplot: nothing is switched globally, and figures can be drawn beside a user's own. Curves go to a file of their
+own or, one panel each, into the report; figures in the report take their ink from the page, light or dark.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trocar.data.files import atomic_write_bytes
 
-# Two colours of Okabe and Ito (2008), told apart by people with any colour vision and in grey print.
-TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"
+# Of Okabe and Ito (2008): told apart by people with any colour vision, and in grey print by their lightness.
+TRAIN_COLOUR, VAL_COLOUR = "#56B4E9", "#D55E00"
+BAR_COLOUR = "#0072B2"
+INK = "#010203"  # replaced by the page's text colour in SVG
 
-_CURVES = (("loss", "Loss"), ("dice", "Dice"), ("jaccard", "Jaccard"))
+CURVES = {"loss": "Loss", "dice": "Dice", "jaccard": "Jaccard"}
+MOST_GROUPS = 25  # of a strip plot: more would not be legible
 
 
 def plot_curves(log_rows: Sequence[Mapping[str, Any]], out: Path | IO[bytes]) -> None:
-    """Draw loss, Dice and Jaccard of train and validation against the epoch, one panel each, as PNG or SVG.
+    """Draw loss, Dice and Jaccard of train and validation against the epoch as one PNG, a panel each.
 
     Rows are those of a run's log.csv, as numbers or as text: `epoch`, then `train_` and `val_` with `loss`, `dice`
-    and `jaccard`. A missing or undefined value leaves a gap. A path ending in .svg gives SVG, else PNG.
+    and `jaccard`. A missing or undefined value leaves a gap. A path is written whole or not at all.
     """
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
-    panels = figure.subplots(1, 3)
-    epochs = [_number(row.get("epoch")) for row in log_rows]
-    for axes, (key, title) in zip(panels, _CURVES, strict=True):
-        for side, label, colour in (("train", "train", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
-            values = [_number(row.get(f"{side}_{key}")) for row in log_rows]
-            marker = "o" if len(values) < 30 else None
-            style = "-" if side == "train" else "--"
-            axes.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=3)
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes)
-        if key != "loss":
-            axes.set_ylim(0, 1.02)
-    panels[0].legend(frameon=False)
-    save(figure, out)
-
-
-def save(figure: Figure, out: Path | IO[bytes]) -> None:
-    """Write a figure to a buffer (PNG), or to a path by its ending (.svg, else PNG), whole or not at all."""
-    if not isinstance(out, Path):
-        FigureCanvasAgg(figure)
-        figure.savefig(out, format="png", dpi=130)
-        return
+    for key, axes in zip(CURVES, figure.subplots(1, 3), strict=True):
+        _draw_curve(axes, log_rows, key)
     buffer = io.BytesIO()
-    kind = "svg" if out.suffix == ".svg" else "png"
-    figure.savefig(buffer, format=kind, dpi=130)
-    atomic_write_bytes(out, buffer.getvalue())
+    figure.savefig(buffer, format="png", dpi=130)
+    if isinstance(out, Path):
+        atomic_write_bytes(out, buffer.getvalue())
+    else:
+        out.write(buffer.getvalue())
+
+
+def curve_svgs(log_rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same three panels as SVG elements for a page, to be laid out side by side or below each other."""
+    svgs = []
+    for key in CURVES:
+        figure = Figure(figsize=(4.0, 2.9), layout="constrained")
+        _draw_curve(figure.subplots(), log_rows, key)
+        svgs.append(as_svg(figure, f"{CURVES[key]} of train and validation against the epoch"))
+    return svgs
+
+
+def histogram_svg(values: Sequence[float], title: str) -> str:
+    """How many frames reach which score, in bins of 0.05, with mean and median, as an SVG element. NaN is left out."""
+    defined = np.array([value for value in values if not math.isnan(value)])
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(defined, bins=[n / 20 for n in range(21)], color=BAR_COLOUR, edgecolor="white", linewidth=0.5)
+    for name, value, style in (("mean", defined.mean(), "-"), ("median", np.median(defined), ":")):
+        axes.axvline(float(value), color=VAL_COLOUR, linestyle=style, linewidth=1.6, label=f"{name} {value:.3f}")
+    axes.set(xlim=(0, 1), xlabel=title, ylabel="frames", title=f"{title} of {len(defined)} frames")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain(axes)
+    _legend(axes, loc="upper left")
+    return as_svg(figure, f"Histogram of {title} over {len(defined)} frames")
+
+
+def strip_svg(values_of: Mapping[str, Sequence[float]], title: str) -> str:
+    """Every frame's score as a dot, a line a group (lowest median first), its median as a bar, as an SVG element.
+
+    Of more than 25 groups the lowest are drawn. NaN is left out, and groups of nothing else with it.
+    """
+    groups = {name: [v for v in values if not math.isnan(v)] for name, values in values_of.items()}
+    ranked = sorted((name for name in groups if groups[name]), key=lambda name: float(np.median(groups[name])))
+    drawn = ranked[:MOST_GROUPS]
+    figure = Figure(figsize=(5.2, 1.1 + 0.32 * max(len(drawn), 4)), layout="constrained")
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)  # spreads the dots of a line so that equal ones are seen
+    for line, name in enumerate(drawn):
+        spread = rng.uniform(-0.25, 0.25, len(groups[name]))
+        axes.plot(groups[name], line + spread, "o", color=BAR_COLOUR, alpha=0.45, markersize=3.2, markeredgewidth=0)
+        axes.plot([np.median(groups[name])] * 2, [line - 0.36, line + 0.36], color=VAL_COLOUR, linewidth=2.4)
+    axes.set_yticks(range(len(drawn)), [_short(name) for name in drawn])
+    axes.set_ylim(len(drawn) - 0.4, -0.6)
+    shown = "by group" if len(drawn) == len(ranked) else f"of the {len(drawn)} lowest of {len(ranked)} groups"
+    axes.set(xlim=(-0.02, 1.02), xlabel=title, title=f"{title} {shown}")
+    _plain(axes)
+    return as_svg(figure, f"{title} {shown}: a dot a frame, a bar the median")
+
+
+def as_svg(figure: Figure, description: str) -> str:
+    """A figure as an SVG element for inlining: transparent, no outside reference, ink in the page's text colour."""
+    for axes in figure.axes:
+        _ink(axes)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows both by itself
+    mark = secrets.token_hex(4)  # identifiers of several figures must not meet in one page
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{mark}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{_escaped(description)}"', svg, count=1)
+    return svg.replace(INK, "currentColor")
+
+
+def _draw_curve(axes: Axes, log_rows: Sequence[Mapping[str, Any]], key: str) -> None:
+    epochs = [_number(row.get("epoch")) for row in log_rows]
+    marker = "o" if len(log_rows) < 30 else None
+    for side, label, colour, style in (("train", "train", TRAIN_COLOUR, "-"), ("val", "validation", VAL_COLOUR, "--")):
+        values = [_number(row.get(f"{side}_{key}")) for row in log_rows]
+        axes.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=3)
+    axes.set(title=CURVES[key], xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if key != "loss":
+        axes.set_ylim(0, 1.02)
+    _plain(axes)
+    _legend(axes, loc="upper right" if key == "loss" else "lower right")
 
 
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _legend(axes: Axes, loc: Literal["upper left", "upper right", "lower right"]) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc=loc, fontsize="small")
+
+
+def _ink(axes: Axes) -> None:
+    """Everything that is not data takes the colour that stands for the page's text."""
+    axes.tick_params(colors=INK, which="both")
+    axes.tick_params(axis="y", length=0)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(INK)
+    for spine in axes.spines.values():
+        spine.set_edgecolor(INK)
+    legend = axes.get_legend()
+    for text in legend.get_texts() if legend is not None else ():
+        text.set_color(INK)
+
+
+def _short(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else "…" + name[-most + 1 :]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
 def _number(value: Any) -> float:
-    if value is None or value == "":
-        return math.nan
-    return float(value)
+    return math.nan if value is None or value == "" else float(value)

@@ -31,12 +31,12 @@ from trocar.synthetic.scene import FRAMES_PER_SECOND, PARTS, Scene, check_size, 
 
 FORMAT = 1
 DESCRIPTION = "dataset.json"
-_OURS = (  # every file but the JSON that an earlier drawn set can have left, relative to its folder
-    "images/procedure-*/[0-9]*.png",
-    "masks/procedure-*/[0-9]*.png",
-    "instances/procedure-*/[0-9]*.png",
-    "clip/clip.mp4",
-    "clip/masks/[0-9]*.png",
+_OURS = (  # every file but the JSON that an earlier drawn set can have left, unfinished ones (.partial) as well
+    "images/procedure-*/[0-9]*.png*",
+    "masks/procedure-*/[0-9]*.png*",
+    "instances/procedure-*/[0-9]*.png*",
+    "clip/clip.mp4*",
+    "clip/masks/[0-9]*.png*",
 )
 
 

@@ -87,10 +87,9 @@ def sample_look(rng: np.random.Generator, preset: Preset) -> TissueLook:
     names = list(rng.permutation(list(LUMEN_COLOURS if lumen else COLOURS)))
     names = names[: 1 if lumen else int(rng.choice(preset.organs))]
     # Brightness differs more than hue: yellow fat must not turn green.
-    amount = preset.colour_jitter * np.array([0.4, 0.25, 0.4])
-    jitter = (
-        1 + amount * rng.uniform(-1, 1, (len(names), 3)) + preset.colour_jitter * rng.uniform(-1, 1, (len(names), 1))
-    )
+    hue = rng.uniform(-1, 1, (len(names), 3)) * [0.4, 0.25, 0.4]
+    brightness = rng.uniform(-1, 1, (len(names), 1))
+    jitter = 1 + preset.colour_jitter * (hue + brightness)
     return TissueLook(
         colours=as_float(np.stack([linear(COLOURS[name]) for name in names]) * jitter),
         lobules=tuple(draw(rng, (0.5, 1.0) if "fat" in name else (0.0, 0.3)) for name in names),

@@ -117,6 +117,7 @@ class Training:
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.checkpoints = run / "checkpoints"
+        self.saved_at = time.monotonic()
 
     def run(self) -> RunResult:
         """Train from the newest checkpoint (or the start) to the model folder."""
@@ -224,8 +225,9 @@ class Training:
         left = plan[position.step_in_epoch :]
         batches = self.train_set.batches([batch for step in left for batch in step], workers=workers)
         started, spent = time.monotonic(), position.seconds
-        self.saved_at = getattr(self, "saved_at", started)
         self.wrapped.train()
+        if self.settings.encoder_rate_factor == 0:
+            self.network.body.get_submodule("encoder").eval()  # frozen whole: statistics of its batch norms too
         for step in left:
             rate = learning_rate_at(position.step, total, self.settings)
             for group in self.optimizer.param_groups:
@@ -247,7 +249,7 @@ class Training:
             position.seconds = spent + time.monotonic() - started
             self.watcher.step(position.step, total, value)
             self._save_when_due(stop)
-        self._end_epoch(tally, rate)
+        self._end_epoch(tally, learning_rate_at(position.step - 1, total, self.settings))
         self._save_when_due(stop, at_end=position.epoch == self.settings.epochs or self._out_of_patience())
 
     def _save_when_due(self, stop: threading.Event, *, at_end: bool = False) -> None:

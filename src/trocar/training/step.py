@@ -73,7 +73,7 @@ def train_step(
                 f"the loss is not finite ({number})",
                 where=f"records {', '.join(batch.names)}",
                 mend="look at those records with `trocar check`; else lower train.learning_rate or set "
-                "train.precision=32",
+                "train.precision=fp32",
             )
         fabric.backward(value * (len(batch.names) / images))
         tally.add(number, *(values.tolist() for values in batch_overlap(logits.detach(), masks)))

@@ -214,7 +214,7 @@ def as_colours(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def pack(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Each colour as one number, 0xRRGGBB. Shapes: (H, W, 3) -> (H, W)."""
     red, green, blue = (colours[..., channel].astype(np.uint32) for channel in range(3))
-    return red << 16 | green << 8 | blue
+    return np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)
 
 
 def name_colours(packed: NDArray[np.uint32], limit: int = 6) -> str:

@@ -78,8 +78,8 @@ def _refuse_if_incomplete(root: Path) -> None:
             raise UserError(
                 f"Kvasir-Instrument without {what}: there is no {root / part}",
                 where=str(root),
-                mend=f"download the data set from {_HOME} and unpack it: images/, masks/, train.txt and test.txt in one "
-                "folder",
+                mend=f"download the data set from {_HOME} and unpack it, so that images/, masks/ and both lists lie in "
+                "one folder",
             )
 
 

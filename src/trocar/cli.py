@@ -1,0 +1,283 @@
+"""The command line: each verb parses, calls the library function of its name, and prints what it made.
+
+Results go to stdout (`--json`: one document and nothing else), progress and errors to stderr. Exit codes: 0 done;
+1 `check` found errors; 2 something the user can mend; 130 Ctrl-C. Heavy imports happen inside the verbs, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+
+import typer
+from typer import Argument, Option
+
+from trocar import __version__, console
+from trocar.config import DataSettings, Recipe, known_keys, load_recipe, shipped_recipes
+from trocar.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a defect keeps Python's own traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Segment medical instruments in endoscopic and surgical images and video. For research, not a medical device.",
+)
+
+Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else there")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
+Overrides = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="set one setting of the recipe; may be repeated")
+]
+DataOverrides = Annotated[
+    list[str] | None,
+    Option("--set", metavar="data.KEY=VALUE", help="how to read the data, as data.kind=folder; may be repeated"),
+]
+
+
+def main() -> None:
+    """Entry of the `trocar` command."""
+    app()
+
+
+def verb(function: Callable[P, R]) -> Callable[P, R]:
+    """Register a verb, and end it on what a person can mend or stop: the error form, then exit code 2 or 130."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            console.print_error(error, as_json=bool(kwargs.get("json")))
+            _exit(2)
+        except KeyboardInterrupt as stopped:
+            sys.stderr.write(f"\n{stopped if str(stopped) else 'stopped'}\n")
+            _exit(130)
+
+    app.command()(run)
+    return run
+
+
+def _exit(code: int) -> NoReturn:
+    raise typer.Exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, Option("--version", help="print the version and leave")] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"trocar {__version__}\n")
+        _exit(0)
+
+
+def _data_settings(source: Path, overrides: list[str] | None, run: Path | None = None) -> DataSettings:
+    """How to read a source: as given; else, where it is what a run was trained from, as that run read it."""
+    settings = load_recipe(None, overrides or []).data
+    if overrides or run is None or not (run / "recipe.yaml").is_file():
+        return settings
+    trained = load_recipe(run / "recipe.yaml").data
+    same = trained.source is not None and Path(trained.source).resolve() == source.resolve()
+    return trained if same else settings
+
+
+# ------------------------------------------------------------------ check
+
+
+@verb
+def check(
+    sources: Annotated[list[Path], Argument(metavar="SOURCE...", help="folders of labelled frames")],
+    overrides: DataOverrides = None,
+    json: Json = False,
+) -> None:
+    """Read every record and say what is wrong with the data and how to mend it. Exit code 1 where it found errors."""
+    from trocar.data import checks
+    from trocar.data.sources import open_source
+
+    opened = [open_source(path, _data_settings(path, overrides)) for path in sources]
+    with console.counting("checking") as progress:
+        report = checks.check(opened, progress=progress)
+    if json:
+        console.print_json(report.to_dict())
+    else:
+        console.show_check(report)
+    if not report.ok:
+        _exit(1)
+
+
+# ------------------------------------------------------------------ train
+
+
+def _print_settings(show: bool) -> None:
+    if not show:
+        return
+    defaults = Recipe().model_dump(mode="json")
+    for key, text in known_keys(Recipe).items():
+        value: Any = functools.reduce(lambda tree, part: tree[part], key.split("."), defaults)
+        sys.stdout.write(f"{key} = {value}\n    {text}\n")
+    _exit(0)
+
+
+@verb
+def train(
+    recipe: Annotated[
+        str | None,
+        Argument(metavar="[RECIPE]", help=f"a YAML file, or one of: {', '.join(shipped_recipes())}; none: defaults"),
+    ] = None,
+    data: Annotated[Path | None, Option(metavar="SOURCE", help="folder of labelled frames (data.source)")] = None,
+    overrides: Overrides = None,
+    fold: Annotated[str | None, Option(metavar="NAME|all", help="which fold of the split, or all of them")] = None,
+    out: Annotated[Path | None, Option(help="folder of the run; default: runs/RECIPE, numbered")] = None,
+    start_from: Annotated[
+        Path | None, Option(metavar="MODEL", help="fine-tune: start from this model's weights")
+    ] = None,
+    resume: Annotated[
+        Path | None, Option(metavar="RUN", help="go on with a stopped run; takes no other option")
+    ] = None,
+    device: Device = "auto",
+    _settings: Annotated[
+        bool,
+        Option("--settings", callback=_print_settings, is_eager=True, help="print every setting with its default"),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a model from a recipe. Stopped with Ctrl-C it saves its state and says how to go on."""
+    from trocar import training
+
+    with console.TrainingProgress() as watcher:
+        if resume is not None:
+            if any((recipe, data, overrides, fold, out, start_from)):
+                raise UserError("--resume goes on with a run as it was begun", mend="leave all other options out")
+            results = training.resume(resume, watcher=watcher)
+        else:
+            given = list(overrides or [])
+            if data is not None:
+                given.append(f"data.source={_quoted(data)}")
+            chosen = load_recipe(recipe, given)
+            out = out or _free_folder(Path("runs") / chosen.name)
+            if fold == "all":
+                results = training.train_folds(chosen, out=out, device=device, start_from=start_from, watcher=watcher)
+            else:
+                single = training.train(
+                    chosen, out=out, fold=fold, device=device, start_from=start_from, watcher=watcher
+                )
+                results = [single]
+    if json:
+        console.print_json({"runs": [{"run": str(r.run), "model": str(r.model), "card": r.card} for r in results]})
+    else:
+        console.show_training(results)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"  # as YAML text, whatever the path looks like
+
+
+def _free_folder(wanted: Path) -> Path:
+    candidates = (wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}") for number in range(1, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
+# ------------------------------------------------------------------ evaluate
+
+
+@verb
+def evaluate(
+    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    model: Annotated[Path | None, Option(help="model folder, the run that made it, or a run of several folds")] = None,
+    predictions: Annotated[Path | None, Option(help="folder of masks made by any tool, instead of a model")] = None,
+    split: Annotated[Path | None, Option(help="split file; without one every record is scored")] = None,
+    side: Annotated[Literal["train", "val", "test"], Option(help="side of the split to score")] = "test",
+    out: Annotated[Path, Option(help="where the report goes")] = Path("report"),
+    threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
+    overrides: DataOverrides = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Score a model, or masks made elsewhere, against the truth, and write a report."""
+    from trocar import evaluation
+    from trocar.data.sources import open_source
+    from trocar.reporting.report import write_report
+
+    opened = open_source(source, _data_settings(source, overrides, run=model))
+    with console.counting("scoring") as progress:
+        result = evaluation.evaluate(
+            opened,
+            model=model,
+            predictions=predictions,
+            split=split,
+            side=side,
+            device=device,
+            threshold=threshold,
+            progress=progress,
+        )
+    report = write_report(result, out, pictures=pictures)
+    if json:
+        console.print_json({"report": str(report), **result.as_dict()})
+    else:
+        console.show_evaluation(result, report)
+
+
+# ------------------------------------------------------------------ predict
+
+
+@verb
+def predict(
+    inputs: Annotated[list[str], Argument(metavar="INPUT...", help="images, videos, folders of them, or patterns")],
+    model: Annotated[Path, Option(help="model folder, or the run that made it")],
+    out: Annotated[Path, Option(help="where masks, overlays and predictions.json go")] = Path("predictions"),
+    probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
+    overlays: Annotated[bool, Option(help="write overlays for looking at")] = True,
+    threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    batch_size: Annotated[int, Option(min=1, help="frames predicted at once")] = 4,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Segment images and videos: masks at the input's size, overlays, and a list of what was made."""
+    from trocar.inference.predict import predict as predict_all
+
+    with console.counting("predicting") as progress:
+        summary = predict_all(
+            inputs,
+            model,
+            out,
+            device=device,
+            batch_size=batch_size,
+            probabilities=probabilities,
+            overlays=overlays,
+            threshold=threshold,
+            progress=progress,
+        )
+    if json:
+        console.print_json(summary)
+    else:
+        console.show_predictions(summary, out)
+
+
+# ------------------------------------------------------------------ demo
+
+
+@verb
+def demo(
+    out: Annotated[Path, Option(help="folder for all that is made; an earlier demo there is replaced")] = Path("demo"),
+    preset: Annotated[Literal["demo", "varied"], Option(help="mild scenes, or every disturbance")] = "demo",
+    seed: Annotated[int, Option(min=0, help="of scenes and training")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """The whole way on drawn scenes: draw, check, train, evaluate, predict. Needs no download and a few minutes."""
+    from trocar import demo as whole_way
+
+    with console.TrainingProgress() as watcher:
+        result = whole_way.demo(out, preset=preset, device=device, seed=seed, watcher=watcher)
+    if json:
+        console.print_json({**result.paths(), **result.evaluation.as_dict()})
+    else:
+        console.show_demo(result)

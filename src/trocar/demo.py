@@ -1,0 +1,105 @@
+"""The main job on drawn scenes: draw, check, train, evaluate, predict. Needs no download and a few minutes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from trocar.config import load_recipe
+from trocar.data.checks import CheckReport, check
+from trocar.data.sources import open_source
+from trocar.data.splits import read_split
+from trocar.errors import UserError, UserErrors
+from trocar.evaluation import Evaluation, evaluate
+from trocar.inference.predict import PredictionSummary, predict
+from trocar.progress import Watcher
+from trocar.reporting.report import write_report
+from trocar.synthetic import write_dataset
+from trocar.training import train
+
+CARD = "dataset.json"  # by which a drawn set is known
+PROCEDURES, FRAMES, CLIP_FRAMES = 12, 12, 50
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where everything is that the demo made, and what it found."""
+
+    data: Path
+    model: Path
+    report: Path
+    predictions: Path
+    checked: CheckReport
+    evaluation: Evaluation
+    predicted: PredictionSummary
+
+    def paths(self) -> dict[str, str]:
+        """Where to look, by what it is."""
+        return {
+            "report": str(self.report),
+            "overlays": str(self.predictions / "overlays"),
+            "masks": str(self.predictions / "masks"),
+            "model": str(self.model),
+            "data": str(self.data),
+        }
+
+
+def clear_earlier(out: Path) -> None:
+    """Remove what an earlier demo left in `out`. Anything that is no demo's stays, and makes it a `UserError`."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    made_here = {"data", "run", "report", "predictions"}
+    if not out.is_dir() or {path.name for path in out.iterdir()} - made_here or not (out / "data" / CARD).is_file():
+        raise UserError(
+            "the folder of the demo holds something else", where=str(out), mend="give another folder with --out"
+        )
+    for name in made_here:
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def demo(
+    out: Path,
+    *,
+    preset: str = "demo",
+    device: str = "auto",
+    seed: int = 0,
+    watcher: Watcher | None = None,
+) -> DemoResult:
+    """Draw scenes into `out/data`, train on some procedures, judge on others, predict those and a clip.
+
+    What an earlier demo left in `out` is replaced; anything else there is a `UserError`.
+    """
+    clear_earlier(out)
+    watcher = watcher or Watcher()
+    recipe = load_recipe("demo", [f"train.seed={seed}"])
+    height, width = recipe.preprocess.size_hw
+    watcher.message(f"drawing {PROCEDURES} procedures of {FRAMES} frames, {width}x{height}, and a clip")
+    data = write_dataset(
+        out / "data",
+        procedures=PROCEDURES,
+        frames_per_procedure=FRAMES,
+        clip_frames=CLIP_FRAMES,
+        size_hw=(height, width),
+        preset=preset,
+        seed=seed,
+    )
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": str(data)})})
+    source = open_source(data, recipe.data)
+    checked = check([source])
+    if not checked.ok:
+        raise UserErrors(list(source.findings))
+    watcher.message(f"checked {len(source)} frames: {len(checked.errors)} errors, {len(checked.warnings)} warnings")
+    run = train(recipe, out=out / "run", device=device, watcher=watcher)
+    watcher.message("evaluating on procedures that were held out")
+    evaluation = evaluate(source, model=run.run, split=out / "run" / "split.yaml", side="test", device=device)
+    report = write_report(evaluation, out / "report")
+    held_out = source.select(read_split(out / "run" / "split.yaml").fold().test)
+    watcher.message("predicting the held-out frames and the clip")
+    predicted = predict(
+        [*(record.files[0] for record in held_out), data / "clip" / "clip.mp4"],
+        run.model,
+        out / "predictions",
+        device=device,
+    )
+    return DemoResult(data, run.model, report, out / "predictions", checked, evaluation, predicted)

@@ -1,0 +1,79 @@
+"""Score a model, or masks made by any tool, against the truth of a source.
+
+`evaluate` decides which records are judged by whom (`parts`), scores them one at a time (`scoring`) and keeps only
+their rows (`result`); what the figures mean is `metrics.summary`, how they look is `reporting`. Pictures are made
+later, by predicting the few frames that are shown once more, so that memory does not grow with the number of frames.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trocar.data.records import Side, Source
+from trocar.data.splits import Split, read_split
+from trocar.errors import UserError, UserErrors
+from trocar.evaluation.parts import fold_folders, parts_of_masks, parts_of_models, truth_for
+from trocar.evaluation.protocol import find_warnings, protocol_in_words
+from trocar.evaluation.result import Evaluation, SideScores, View
+from trocar.evaluation.scoring import Progress, score
+
+__all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate"]
+
+
+def evaluate(
+    source: Source,
+    *,
+    model: Path | None = None,
+    predictions: Path | None = None,
+    split: Split | Path | None = None,
+    side: Side = "test",
+    device: str = "auto",
+    threshold: float | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a model (a model folder, a run, or a run of several folds) or a folder of masks on one side of a split.
+
+    Without a split every record is scored, except that a run of several folds brings its own; each of its models is
+    judged on its own fold and the rows are pooled. `predictions` holds DIR/<record name>.png or
+    DIR/masks/<record name>.png; a missing one counts as an empty mask and is listed. `threshold` replaces the model's.
+    Raises `UserError` / `UserErrors` for what a person can mend, every unreadable record at once.
+    """
+    if (model is None) == (predictions is None):
+        raise UserError("give either a model or a folder of predictions", mend="--model MODEL, or --predictions DIR")
+    if source.findings:
+        raise UserErrors(source.findings)
+    split = read_split(split) if isinstance(split, Path) else split
+    folders = fold_folders(model) if model is not None else {}
+    if model is not None and folders and split is None:
+        split = read_split(model / "split.yaml")
+    if split is not None:
+        split.check_against(source)
+    if model is not None:
+        parts = parts_of_models(source, folders or {None: model}, split, side, device, threshold)
+        truth = truth_for(parts, source)
+    else:
+        assert predictions is not None
+        if threshold is not None:
+            raise UserError("masks have no threshold", mend="leave the threshold out")
+        parts, truth = parts_of_masks(source, predictions, split, side)
+    if not any(part.records for part in parts):
+        of_what = f"the split has no {side} records" if split is not None else "the data has no records"
+        raise UserError(of_what, where=str(source.root), mend="choose another side, another split or other data")
+    rows, loss = score(parts, truth, progress=progress)
+    if rows and all(row.missing for row in rows):
+        raise UserError(
+            f"none of the {len(rows)} records has a prediction",
+            where=str(predictions),
+            mend=f"name masks as their records, for example {rows[0].record}.png",
+        )
+    return Evaluation(
+        source=source,
+        parts=parts,
+        rows=rows,
+        side=side if split is not None else "all records",
+        truth=truth,
+        training_loss=loss,
+        protocol=protocol_in_words(source, parts, rows, split, side, predictions, truth, threshold),
+        warnings=tuple(find_warnings(source, parts, rows, split, side)),
+        notes=(*truth.notes, *source.notes),
+    )

@@ -1,0 +1,127 @@
+"""What a reader must know to judge the figures: how they came about, and what makes them mean less than they seem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from trocar import __version__
+from trocar.data.records import Side, Source
+from trocar.data.splits import Split, read_split
+from trocar.evaluation.parts import Part, Truth
+from trocar.metrics.summary import CONVENTION, EMPTY_RULE, FrameScores
+from trocar.model_folder import ModelCard
+
+
+def protocol_in_words(
+    source: Source,
+    parts: Sequence[Part],
+    rows: Sequence[FrameScores],
+    split: Split | None,
+    side: Side,
+    predictions: Path | None,
+    truth: Truth,
+    threshold: float | None,
+) -> dict[str, str]:
+    """How the figures came about, in words, in the order to be shown."""
+    cards = [part.card for part in parts if part.card is not None]
+    sizes = Counter(f"{row.width}x{row.height}" for row in rows)
+    most = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(3))
+    facts = {
+        "data": f"{source.dataset}, {len(source)} records in {len(source.groups)} groups",
+        "data fingerprint": source.fingerprint(),
+        "masks": source.mask_encoding,
+        "scored": f"{len(rows)} frames, {f'side {side}' if split else 'every record: no split was given'}",
+        **(_split_in_words(split, parts) if split else {}),
+        "resolution": f"native size of each frame: {most}{' and others' if len(sizes) > 3 else ''}",
+        "classes": "all but the background joined into one" if truth.join else ", ".join(source.classes),
+        "convention": CONVENTION,
+        "frames without instrument": EMPTY_RULE,
+    }
+    if predictions is not None:
+        facts |= {"predictions": f"masks of {predictions}", "missing predictions": "count as empty masks"}
+        facts |= {"threshold": "none: the masks were given"}
+    for part in parts:
+        if part.card is not None:
+            facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, threshold)
+    if cards:
+        facts["loss"] = f"{cards[0].loss.name} as in training: at network size, over batches"
+    facts["versions"] = _versions(torch=bool(cards))
+    return {key: value for key, value in facts.items() if value}
+
+
+def _split_in_words(split: Split, parts: Sequence[Part]) -> dict[str, str]:
+    folds = [part.fold for part in parts if part.fold is not None]
+    return {
+        "split": split.strategy
+        + (f", seed {split.seed}" if split.seed is not None else "")
+        + (f", folds {', '.join(folds)}" if folds else ""),
+        "split fingerprint": split.own_fingerprint(),
+        "cut groups": split.cut_groups or "none: no group stands on two sides",
+        "records on two sides": split.shared_records or "none",
+    }
+
+
+def _model_in_words(card: ModelCard, fold: str | None, threshold: float | None) -> dict[str, str]:
+    of_fold = f" (fold {fold})" if fold else ""
+    made = card.provenance
+    chosen = f"{threshold}, given by hand" if threshold is not None else f"{card.threshold}, {card.threshold_from}"
+    if card.threshold is None:
+        chosen = card.threshold_from
+    height, width = card.preprocess.size_hw
+    return {
+        f"model{of_fold}": f"{card.name}: {card.model.architecture} on {card.model.encoder}, network size "
+        f"{height}x{width} ({card.preprocess.fit}); {made.dataset}, epoch {made.best_epoch} of {made.epochs}, "
+        f"seed {made.seed}",
+        f"threshold{of_fold}": chosen,
+    }
+
+
+def _versions(*, torch: bool) -> str:
+    own = f"trocar {__version__}, numpy {np.__version__}, OpenCV {cv2.__version__}"
+    return f"{own}, torch {metadata.version('torch')}" if torch else own
+
+
+def find_warnings(
+    source: Source, parts: Sequence[Part], rows: Sequence[FrameScores], split: Split | None, side: Side
+) -> Iterator[str]:
+    """What makes the figures mean less than they seem, a sentence each."""
+    if split is not None and side != "test" and not any(part.card for part in parts):
+        yield f"these are {side} records: whatever made the masks may have been fitted to them"
+    for part in parts:
+        if part.card is not None:
+            yield from _known_to_the_model(source, part, part.card)
+    missing = sum(row.missing for row in rows)
+    if missing:
+        yield f"{missing} of {len(rows)} frames have no prediction and count as empty masks"
+    twice = len(rows) - len({row.record for row in rows})
+    if twice:
+        yield f"{twice} frames are scored in more than one fold: rows are not independent"
+    if split is not None and split.shared_records:
+        yield f"the split puts records on two sides: {split.shared_records}"
+
+
+def _known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[str]:
+    """Warnings about records that the model learnt from or was chosen by."""
+    of_fold = f"fold {part.fold}: " if part.fold else ""
+    made, names = card.provenance, {record.name for record in part.records}
+    same_data = made.data_fingerprint == source.fingerprint()
+    run_split = part.run / "split.yaml" if part.run is not None else None
+    if same_data and run_split is not None and run_split.is_file():
+        fold = read_split(run_split).fold(made.fold)
+        for what, listed in (("was trained on", fold.train), ("was chosen with", fold.val)):
+            if known := len(names & set(listed)):
+                yield f"{of_fold}the model {what} {known} of the {len(names)} frames scored: no held-out figure"
+    elif same_data or made.dataset == source.dataset:
+        known = sum(record.group in made.groups for record in part.records)
+        if known:
+            data = "this very data" if same_data else f"data of the same kind ({made.dataset})"
+            yield (
+                f"{of_fold}the model was trained on {data}; {known} of the {len(names)} frames scored are of groups "
+                "of the same name as it was trained on: no held-out figure unless they are other frames"
+            )

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trocar.errors import UserError, UserErrors
+from trocar.inference import predict as module
+from trocar.inference.predict import predict
+from trocar.inference.predictor import Prediction, Predictor
+
+Pixels = NDArray[np.uint8]
+
+
+def blobs(rng: np.random.Generator, height: int, width: int) -> Pixels:
+    """Bright and dark regions."""
+    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def save(path: Path, image: Pixels) -> Pixels:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return image
+
+
+def load(path: Path) -> NDArray[Any]:
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert stored is not None, path
+    return stored
+
+
+def save_clip(path: Path, frames: Sequence[Pixels], times_ms: Sequence[int] | None = None) -> list[Pixels]:
+    """Lossless, so that what is predicted on is known."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = times_ms[index] if times_ms else 40 * index
+            frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return list(frames)
+
+
+def frames_of(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def told(out: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((out / "predictions.json").read_text())
+    return summary
+
+
+# ------------------------------------------------------------------ images
+
+
+def test_a_folder_of_images(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    images = {name: save(data / f"{name}.png", blobs(rng, 51, 77 + len(name))) for name in ("a", "op1/b", "op2/b")}
+    summary = predict([data], by_brightness, out, batch_size=2)
+    assert files_in(out) == sorted(
+        ["predictions.json"] + [f"masks/{name}.png" for name in images] + [f"overlays/{name}.jpg" for name in images]
+    )
+    for name, image in images.items():
+        mask, look = load(out / "masks" / f"{name}.png"), load(out / "overlays" / f"{name}.jpg")
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, by_brightness(image).mask * 255)
+        assert 0 < np.count_nonzero(mask) < mask.size
+        assert look.shape == image.shape
+    assert told(out) == json.loads(summary.model_dump_json())
+    assert summary.complete
+    assert [entry.file for entry in summary.predictions] == [str(data / f"{name}.png") for name in images]
+    first = summary.predictions[0]
+    assert (first.kind, first.mask, first.overlay) == ("image", "masks/a.png", "overlays/a.jpg")
+    assert (first.width, first.height, first.frames) == (78, 51, 1)
+    share = np.mean(load(out / first.mask) > 0)
+    assert first.share == pytest.approx({"background": 1 - share, "instrument": share})
+    assert summary.classes == ("background", "instrument")
+    assert summary.threshold == 0.5
+    assert set(summary.versions) >= {"trocar", "torch"}
+
+
+def test_several_classes_and_their_probabilities(
+    tmp_path: Path, rng: np.random.Generator, by_channel: Predictor
+) -> None:
+    image = save(tmp_path / "x.png", blobs(rng, 60, 90))
+    out = tmp_path / "out"
+    predict([tmp_path / "x.png"], by_channel, out, probabilities=True, overlays=False)
+    assert files_in(out) == [
+        "classes.json",
+        "masks/x.png",
+        "predictions.json",
+        "probabilities/x/0-background.png",
+        "probabilities/x/1-shaft.png",
+        "probabilities/x/2-tip.png",
+    ]
+    found = by_channel(image)
+    assert json.loads((out / "classes.json").read_text()) == {"background": 0, "shaft": 1, "tip": 2}
+    np.testing.assert_array_equal(load(out / "masks/x.png"), found.mask)
+    assert set(np.unique(found.mask)) == {0, 1, 2}
+    for index, name in enumerate(("0-background", "1-shaft", "2-tip")):
+        plane = load(out / "probabilities/x" / f"{name}.png")
+        assert plane.dtype == np.uint16
+        np.testing.assert_allclose(plane / 65535, found.probabilities[index], atol=0.5 / 65535 + 1e-7)
+    assert told(out)["predictions"][0]["overlay"] is None
+
+
+def test_probabilities_of_two_classes_are_one_file(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    image = save(tmp_path / "x.png", blobs(rng, 60, 90))
+    predict([tmp_path / "x.png"], by_brightness, tmp_path / "out", probabilities=True)
+    plane = load(tmp_path / "out/probabilities/x.png")
+    np.testing.assert_allclose(plane / 65535, by_brightness(image).probabilities[0], atol=1 / 65535)
+
+
+def test_equal_stems_do_not_overwrite_each_other(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    images = {name: save(tmp_path / f"{name}", blobs(rng, 40, 60)) for name in ("a/x.png", "b/x.png", "b/x.bmp")}
+    summary = predict([tmp_path / name for name in images], by_brightness, tmp_path / "out")
+    assert len(files_in(tmp_path / "out" / "masks")) == 3
+    for entry, image in zip(summary.predictions, images.values(), strict=True):
+        np.testing.assert_array_equal(load(tmp_path / "out" / entry.mask), by_brightness(image).mask * 255)
+
+
+def test_a_second_run_does_not_predict_the_first_ones_outputs(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "x.png", blobs(rng, 40, 60))
+    for _ in range(2):
+        summary = predict([tmp_path], by_brightness, tmp_path / "out")
+        assert len(summary.predictions) == 1
+
+
+def test_a_folder_of_labels_is_never_overwritten(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "images/x.png", blobs(rng, 40, 60))
+    label = save(tmp_path / "masks/x.png", blobs(rng, 40, 60))
+    with pytest.raises(UserError, match="already holds masks"):
+        predict([tmp_path / "images"], by_brightness, tmp_path)
+    np.testing.assert_array_equal(cv2.cvtColor(load(tmp_path / "masks/x.png"), cv2.COLOR_BGR2RGB), label)
+
+
+def test_the_classes_of_an_earlier_prediction_do_not_stay(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, by_channel: Predictor
+) -> None:
+    save(tmp_path / "x.png", blobs(rng, 40, 60))
+    predict([tmp_path / "x.png"], by_channel, tmp_path / "out")
+    assert (tmp_path / "out/classes.json").exists()
+    predict([tmp_path / "x.png"], by_brightness, tmp_path / "out")
+    assert not (tmp_path / "out/classes.json").exists()
+
+
+def test_a_model_folder_and_a_threshold(tmp_path: Path, rng: np.random.Generator, tiny_model: Path) -> None:
+    save(tmp_path / "x.png", blobs(rng, 40, 60))
+    summary = predict([tmp_path / "x.png"], tiny_model, tmp_path / "out", device="cpu", threshold=0.0)
+    assert summary.threshold == 0.0
+    assert summary.weights
+    assert summary.weights.startswith("sha256:")
+    assert (load(tmp_path / "out/masks/x.png") == 255).all(), "every probability is at least 0"
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def test_inputs_that_cannot_be_read_are_listed_and_the_rest_is_done(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for name in ("a", "c", "e"):
+        save(data / f"{name}.png", blobs(rng, 40, 60))
+    (data / "b.png").write_text("not an image")
+    (data / "d.jpg").write_bytes(cv2.imencode(".jpg", blobs(rng, 40, 60))[1].tobytes()[:-200])
+    (data / "f.mp4").write_bytes(b"")
+    with pytest.raises(UserErrors) as caught:
+        predict([data, tmp_path / "missing.png"], by_brightness, out, batch_size=2)
+    text = str(caught.value)
+    for name in ("missing.png", "b.png", "d.jpg", "f.mp4"):
+        assert name in text
+    assert len(caught.value.errors) == 4
+    assert files_in(out / "masks") == ["a.png", "c.png", "e.png"]
+    summary = told(out)
+    assert len(summary["failed"]) == 4
+    assert [Path(entry["file"]).name for entry in summary["predictions"]] == ["a.png", "c.png", "e.png"]
+    assert summary["complete"]
+
+
+def test_nothing_to_predict_is_an_error_and_makes_no_folder(tmp_path: Path, by_brightness: Predictor) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image or video in"):
+        predict([tmp_path / "empty"], by_brightness, tmp_path / "out")
+    with pytest.raises(UserError, match="nothing to predict"):
+        predict([], by_brightness, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_named_at_once(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "x.png", blobs(rng, 40, 60))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write") as caught:
+        predict([tmp_path / "x.png"], by_brightness, tmp_path / "file" / "out")
+    assert "file/out" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_no_write_permission_is_named(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
+    save(tmp_path / "x.png", blobs(rng, 40, 60))
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        predict([tmp_path / "x.png"], by_brightness, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_a_full_disk_stops_at_once_and_keeps_what_is_done(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    save(tmp_path / "b.png", blobs(rng, 40, 60))
+    save_clip(tmp_path / "c.mkv", [blobs(rng, 40, 60)] * 3)
+    full = OSError(28, "No space left on device")
+    if kind == "image":
+        write = module.write_png
+
+        def write_png(path: Path, array: Pixels) -> None:
+            if path.name == "b.png":
+                raise full
+            write(path, array)
+
+        monkeypatch.setattr(module, "write_png", write_png)
+    else:
+        monkeypatch.setattr(module.VideoWriter, "write", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(UserError, match="No space left") as caught:
+        predict([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.mkv"], by_brightness, tmp_path / "out")
+    assert caught.value.mend
+    summary = told(tmp_path / "out")
+    assert not summary["complete"]
+    assert len(summary["predictions"]) == (1 if kind == "image" else 2)
+
+
+# ------------------------------------------------------------------ videos
+
+
+@pytest.mark.parametrize("size", [(48, 64), (51, 77)])
+def test_a_video_gives_the_masks_of_its_frames_at_their_times(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, size: tuple[int, int]
+) -> None:
+    times = [100, 140, 180, 260, 300, 340, 380, 500, 540, 580]
+    frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, *size) for _ in times], times)
+    out = tmp_path / "out"
+    summary = predict([tmp_path / "clip.mkv"], by_brightness, out, batch_size=3, probabilities=True)
+    assert files_in(out) == ["masks/clip.mkv", "overlays/clip.mp4", "predictions.json", "probabilities/clip.mkv"]
+    expected = by_brightness.predict_batch(frames)
+    masks, looks = frames_of(out / "masks/clip.mkv"), frames_of(out / "overlays/clip.mp4")
+    chances = frames_of(out / "probabilities/clip.mkv")
+    assert masks[0].format.name == "gray"
+    np.testing.assert_array_equal(
+        [mask.to_ndarray() for mask in masks], [prediction.mask * 255 for prediction in expected]
+    )
+    for plane, prediction in zip(chances, expected, strict=True):
+        np.testing.assert_allclose(plane.to_ndarray() / 65535, prediction.probabilities[0], atol=1 / 65535)
+    for found in (masks, looks, chances):
+        assert [round(1000 * float(frame.pts * frame.time_base)) for frame in found] == times
+    assert (looks[0].height, looks[0].width) == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    entry = summary.predictions[0]
+    assert (entry.kind, entry.frames, entry.complete) == ("video", 10, True)
+    assert (entry.width, entry.height) == (size[1], size[0])
+    assert (entry.lost_frames, entry.damaged_frames, entry.overlay_codec) == (0, 0, "libx264")
+    share = np.mean([prediction.mask for prediction in expected])
+    assert entry.share["instrument"] == pytest.approx(share)
+
+
+def test_a_video_of_several_classes(tmp_path: Path, rng: np.random.Generator, by_channel: Predictor) -> None:
+    frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(3)])
+    predict([tmp_path / "clip.mkv"], by_channel, tmp_path / "out", probabilities=True)
+    masks = [frame.to_ndarray() for frame in frames_of(tmp_path / "out/masks/clip.mkv")]
+    np.testing.assert_array_equal(masks, [by_channel(frame).mask for frame in frames])
+    assert files_in(tmp_path / "out/probabilities/clip") == ["0-background.mkv", "1-shaft.mkv", "2-tip.mkv"]
+
+
+def test_the_overlay_shows_the_frame_it_belongs_to(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    """Dark frames have no mask: their overlay is the frame itself, brighter from one to the next."""
+    save_clip(tmp_path / "clip.mkv", [np.full((40, 60, 3), 10 * index, np.uint8) for index in range(12)])
+    predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out")
+    looks = [frame.to_ndarray(format="rgb24").mean() for frame in frames_of(tmp_path / "out/overlays/clip.mp4")]
+    np.testing.assert_allclose(looks, [10 * index for index in range(12)], atol=4)
+
+
+def test_a_video_that_is_cut_off_keeps_every_frame_before_the_cut(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    noisy = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(10)]
+    path = tmp_path / "clip.avi"
+    save_clip(path, noisy)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(UserErrors, match="ends inside a frame"):
+        predict([path], by_brightness, tmp_path / "out", batch_size=4)
+    entry = told(tmp_path / "out")["predictions"][0]
+    assert not entry["complete"]
+    assert entry["lost_frames"] == 1
+    assert 5 <= entry["frames"] < 9
+    masks = [frame.to_ndarray() for frame in frames_of(tmp_path / "out/masks/clip.mkv")]
+    expected = [prediction.mask * 255 for prediction in by_brightness.predict_batch(noisy[: entry["frames"]])]
+    np.testing.assert_array_equal(masks, expected)
+    assert len(frames_of(tmp_path / "out/overlays/clip.mp4")) == entry["frames"]
+
+
+def test_ctrl_c_leaves_playable_files_and_a_list_of_what_is_done(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(12)])
+    original = by_brightness.predict_batch
+    calls: list[int] = []
+
+    def stopping(images: Sequence[Pixels], **options: Any) -> list[Prediction]:
+        calls.append(len(images))
+        if len(calls) == 4:  # one of images, two of frames
+            raise KeyboardInterrupt
+        return original(images, **options)
+
+    monkeypatch.setattr(by_brightness, "predict_batch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict([tmp_path / "a.png", tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", batch_size=3)
+    out = tmp_path / "out"
+    assert len(frames_of(out / "masks/clip.mkv")) == 6
+    assert len(frames_of(out / "overlays/clip.mp4")) == 6
+    summary = told(out)
+    assert not summary["complete"]
+    assert [(entry["kind"], entry["frames"], entry["complete"]) for entry in summary["predictions"]] == [
+        ("image", 1, True),
+        ("video", 6, False),
+    ]
+    assert files_in(out) == [
+        "masks/a.png",
+        "masks/clip.mkv",
+        "overlays/a.jpg",
+        "overlays/clip.mp4",
+        "predictions.json",
+    ], "no scratch files stay"
+
+
+def test_memory_stays_bounded_on_a_long_video(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames decoded but not yet predicted never exceed a batch."""
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 16, 16)] * 40)
+    ahead, most = 0, 0
+    read, original = module.VideoReader.__iter__, by_brightness.predict_batch
+
+    def counting(self: module.VideoReader) -> Iterator[Any]:
+        nonlocal ahead, most
+        for frame in read(self):
+            ahead += 1
+            most = max(most, ahead)
+            yield frame
+
+    def predicting(images: Sequence[Pixels], **options: Any) -> list[Prediction]:
+        nonlocal ahead
+        ahead -= len(images)
+        return original(images, **options)
+
+    monkeypatch.setattr(module.VideoReader, "__iter__", counting)
+    monkeypatch.setattr(by_brightness, "predict_batch", predicting)
+    predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", batch_size=4)
+    assert most == 4
+
+
+def test_progress_rises_to_the_number_of_frames(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    (tmp_path / "b.png").write_text("no image")
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60)] * 10)
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(UserErrors):
+        predict([tmp_path], by_brightness, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 12)
+    assert seen[-1] == (12, 12)
+    assert seen == sorted(seen)

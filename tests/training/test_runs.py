@@ -1,0 +1,291 @@
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trocar import checkpoint
+from trocar.config import Recipe, load_recipe
+from trocar.data.splits import read_split
+from trocar.errors import UserError, UserErrors
+from trocar.progress import Watcher
+from trocar.training import Interrupted, resume, train, train_folds
+
+TINY = [
+    "preprocess.size_hw=[32, 48]",
+    "model.encoder=resnet18",
+    "model.encoder_weights=none",
+    "model.pyramid_width=16",
+    "model.decoder_width=16",
+    "model.low_level_width=8",
+    "train.batch_size=4",
+    "train.epochs=3",
+    "train.deterministic=true",
+    "train.precision=fp32",
+    "train.checkpoint_minutes=0",
+]
+
+
+@pytest.fixture(scope="module")
+def recipe(drawn: Path) -> Recipe:
+    return load_recipe(None, [f"data.source={drawn}", *TINY])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "weights.safetensors")
+
+
+class StopAfter(Watcher):
+    """Sends the signal of Ctrl-C after some steps, as a person would."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        if done == self.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(recipe, out=run)
+    return run
+
+
+def test_a_run_holds_what_it_promises(finished: Path, recipe: Recipe) -> None:
+    rows = list(csv.DictReader((finished / "log.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert all(np.isfinite(float(row["train_loss"])) for row in rows)
+    assert (finished / "curves.png").stat().st_size > 5000
+    assert any((finished / "tensorboard").iterdir())
+    assert load_recipe(finished / "recipe.yaml").train == recipe.train
+    split = read_split(finished / "split.yaml")
+    card = json.loads((finished / "model" / "model.json").read_text())
+    assert card["scores"]["val"]["records"] == len(split.fold().val)
+    assert card["scores"]["train"]["records"] == len(split.fold().train)
+    assert 0.05 <= card["threshold"] <= 0.95
+    assert card["provenance"]["split_fingerprint"] == split.own_fingerprint()
+    best = max(rows, key=lambda row: float(row["val_dice"]))
+    assert card["provenance"]["best_epoch"] == int(best["epoch"])
+
+
+def test_training_twice_gives_the_same_weights(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, out=tmp_path / "again")
+    for name, tensor in weights(finished).items():
+        assert torch.equal(tensor, weights(tmp_path / "again")[name]), name
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_ctrl_c_saves_and_resuming_gives_the_same_weights(
+    finished: Path, recipe: Recipe, tmp_path: Path, steps: int
+) -> None:
+    with pytest.raises(Interrupted, match="trocar train --resume"):
+        train(recipe, out=tmp_path / "run", watcher=StopAfter(steps))
+    assert not (tmp_path / "run" / "model").exists()
+    resume(tmp_path / "run")
+    for name, tensor in weights(finished).items():
+        assert torch.equal(tensor, weights(tmp_path / "run")[name]), name
+    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 4
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from trocar.config import load_recipe
+from trocar.training import resume, train
+run = Path(sys.argv[1])
+if (run / "run.json").is_file():
+    resume(run)
+else:
+    train(load_recipe(Path(sys.argv[2])), out=run)
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    run = tmp_path / "run"
+    draw = random.Random(0)
+    kills = 0
+    for _ in range(40):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(run), str(tmp_path / "recipe.yaml")])
+        wanted = _checkpoints_made(run) + draw.randint(1, 4)
+        deadline = time.monotonic() + 120
+        while child.poll() is None and _checkpoints_made(run) < wanted and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.05)
+        if child.poll() is not None:
+            break
+        child.kill()
+        child.wait()
+        kills += 1
+    assert child.returncode == 0
+    assert kills >= 2
+    for name, tensor in weights(finished).items():
+        assert torch.equal(tensor, weights(run)[name]), name
+
+
+def _checkpoints_made(run: Path) -> int:
+    last = checkpoint.latest_checkpoint(run / "checkpoints")
+    return int(last.name.removeprefix("step-")) if last else 0
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_write = checkpoint._write_tensors
+
+    def write_until_full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if "step-00000003" in str(path):
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        real_write(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "_write_tensors", write_until_full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        train(recipe, out=tmp_path / "run")
+    assert "step-00000002" in str(caught.value)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    monkeypatch.undo()
+    resume(tmp_path / "run")
+    for name, tensor in weights(finished).items():
+        assert torch.equal(tensor, weights(tmp_path / "run")[name]), name
+
+
+def test_a_damaged_checkpoint_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path / "run", watcher=StopAfter(2))
+    last = checkpoint.latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert last is not None
+    tensors = last / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cannot read the checkpoint"):
+        resume(tmp_path / "run")
+
+
+def test_folds_are_trained_each_and_a_stop_is_resumed(recipe: Recipe, tmp_path: Path) -> None:
+    loo = recipe.model_copy(
+        update={
+            "split": recipe.split.model_copy(update={"strategy": "leave-one-group-out", "val_from": "tail"}),
+            "train": recipe.train.model_copy(update={"epochs": 1}),
+        }
+    )
+    with pytest.raises(Interrupted, match=f"--resume {tmp_path / 'run'}"):
+        train_folds(loo, out=tmp_path / "run", watcher=StopAfter(2))
+    results = resume(tmp_path / "run")
+    folds = json.loads((tmp_path / "run" / "folds.json").read_text())["folds"]
+    assert len(results) == len(folds) == 4
+    split = read_split(tmp_path / "run" / "split.yaml")
+    for result, (name, folder) in zip(results, folds.items(), strict=True):
+        assert result.run == tmp_path / "run" / folder
+        assert result.card.provenance.fold == name
+        assert name not in result.card.provenance.groups
+        assert result.card.scores["val"].records == len(split.fold(name).val)
+
+
+def test_test_records_are_never_opened(recipe: Recipe, tmp_path: Path, drawn: Path) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    moved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": str(data)})})
+    from trocar.data.sources import open_source
+    from trocar.data.splits import make_split
+
+    source = open_source(data)
+    for record in source.select(make_split(source, moved.split).fold().test):
+        for path in record.files:
+            path.write_bytes(b"\0" * path.stat().st_size)  # unreadable, of the same size
+    one_epoch = moved.model_copy(update={"train": moved.train.model_copy(update={"epochs": 1})})
+    assert train(one_epoch, out=tmp_path / "run").model.is_dir()
+
+
+def test_parts_are_learnt_by_the_same_code(recipe: Recipe, tmp_path: Path) -> None:
+    parts = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"target": "parts"}),
+            "train": recipe.train.model_copy(update={"epochs": 1}),
+        }
+    )
+    card = train(parts, out=tmp_path / "run").card
+    assert card.classes == ("background", "shaft", "tip")
+    assert card.threshold is None
+    assert card.scores["val"].dice is not None
+
+
+def test_fine_tuning_loads_what_fits_and_lists_the_rest(recipe: Recipe, finished: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    class Listen(Watcher):
+        def message(self, text: str) -> None:
+            lines.append(text)
+
+    parts = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"target": "parts"}),
+            "train": recipe.train.model_copy(update={"epochs": 1}),
+        }
+    )
+    train(parts, out=tmp_path / "run", start_from=finished, watcher=Listen())
+    total = len(weights(finished))
+    assert any(f"{total - 2} of {total} tensors loaded" in line for line in lines)
+    left_out = [line for line in lines if line.startswith("not loaded")]
+    assert len(left_out) == 2  # kernel and bias of the classifier
+    assert "(1, 16, 1, 1) there, (3, 16, 1, 1) here" in "\n".join(left_out)
+
+
+def test_patience_stops_early(recipe: Recipe, tmp_path: Path) -> None:
+    still = recipe.train.model_copy(update={"epochs": 30, "patience": 2, "learning_rate": 1e-12, "ema_decay": None})
+    card = train(recipe.model_copy(update={"train": still}), out=tmp_path / "run").card
+    assert card.provenance.epochs < 30
+
+
+def test_a_used_folder_is_refused(recipe: Recipe, finished: Path) -> None:
+    with pytest.raises(UserError, match="not empty"):
+        train(recipe, out=finished)
+
+
+def test_bad_data_is_refused_before_anything_is_written(recipe: Recipe, drawn: Path, tmp_path: Path) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    masks = sorted((data / "masks").rglob("*.png"))
+    masks[0].unlink()
+    masks[7].unlink()
+    bad = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": str(data)})})
+    with pytest.raises(UserErrors) as caught:
+        train(bad, out=tmp_path / "run")
+    assert len(caught.value.errors) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_repeated(finished: Path) -> None:
+    before = (finished / "model" / "weights.safetensors").stat().st_mtime_ns
+    assert resume(finished)[0].model == finished / "model"
+    assert (finished / "model" / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_no_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run"):
+        resume(tmp_path)
+
+
+def test_memory_that_runs_out_names_the_settings(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("trocar.training.loop.train_step", fail)
+    with pytest.raises(UserError, match=r"train\.batch_size"):
+        train(recipe, out=tmp_path / "run")
