@@ -159,12 +159,17 @@ def show_evaluation(evaluation: Evaluation, report: Path) -> None:
     for warning in evaluation.warnings:
         out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
-    for column in ("", "mean", "median", "5th percentile", "frames"):
-        table.add_column(column)
+    for column in ("", "mean, with its interval", "median", "5th percentile", "frames"):
+        table.add_column(column, no_wrap=True)
     for name, estimates in evaluation.summary.scores.items():
-        points = (estimates.mean, estimates.median, estimates.p5)
-        intervals = (f"{_figure(point.value)} [{_figure(point.low)}, {_figure(point.high)}]" for point in points)
-        table.add_row(name.replace("_", " "), *(escape(text) for text in intervals), str(estimates.n))
+        mean = estimates.mean
+        table.add_row(
+            name.replace("_", " "),
+            f"{_figure(mean.value)}  ({_figure(mean.low)} to {_figure(mean.high)})",
+            _figure(estimates.median.value),
+            _figure(estimates.p5.value),
+            str(estimates.n),
+        )
     out.print(table)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
 
@@ -174,6 +179,11 @@ def show_predictions(summary: PredictionSummary, folder: Path) -> None:
     frames = sum(one.frames for one in summary.predictions)
     videos = sum(one.kind == "video" for one in summary.predictions)
     out.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
+    for one in summary.predictions:
+        if one.lost_frames or one.damaged_frames or not one.complete:
+            end = "" if one.complete else "; it cannot be read to its end"
+            text = f"warning: {one.file}: {one.lost_frames} frames lost, {one.damaged_frames} damaged{end}"
+            out.print(text, markup=False, soft_wrap=True)
     for what in ("masks", "overlays", "probabilities"):
         if (folder / what).is_dir():
             out.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)

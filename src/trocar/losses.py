@@ -41,12 +41,12 @@ def build_loss(settings: LossSettings, class_count: int) -> Loss:
                 f"logits are {tuple(logits.shape)} and the target {tuple(target.shape)}; "
                 f"expected (N, {channels}, h, w) and (N, h, w)"
             )
-        with torch.autocast(logits.device.type, enabled=False):
-            valid = target != IGNORE
-            # Replaced before anything is computed: not even an infinite logit reaches the sum or the gradient.
-            logits = torch.where(valid.unsqueeze(1), logits.float(), 0.0)
-            target = torch.where(valid, target, 0).long()
-            return torch.stack([weight * term(logits, target, valid) for weight, term in terms]).sum()
+        valid = target != IGNORE
+        # Replaced before anything is computed: not even an infinite logit reaches the sum or the gradient.
+        # In float32 from here on: none of the operations below is one that autocast lowers.
+        logits = torch.where(valid.unsqueeze(1), logits.float(), 0.0)
+        target = torch.where(valid, target, 0).long()
+        return torch.stack([weight * term(logits, target, valid) for weight, term in terms]).sum()
 
     return loss
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -282,6 +283,19 @@ def test_no_frame_leaves_no_file_and_no_old_one_is_lost(tmp_path: Path) -> None:
         with VideoWriter(tmp_path / name, "colour", rate=Fraction(25), time_base=TICK):
             pass
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.mp4", b"old")]
+
+
+def test_a_file_that_cannot_be_finished_leaves_no_scratch(tmp_path: Path) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = VideoWriter(tmp_path / "a.mkv", "grey", rate=Fraction(25), time_base=TICK)
+    writer.write(np.zeros((4, 4), np.uint8), Fraction(0))
+    assert list(tmp_path.iterdir()), "the scratch file is there"
+    writer._stream = SimpleNamespace(encode=full)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space left"), writer:
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_times_that_do_not_rise_are_moved_up(tmp_path: Path) -> None:

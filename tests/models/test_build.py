@@ -210,19 +210,28 @@ def test_a_size_the_architecture_cannot_take_is_refused_before_weights_are_fetch
         ("test_convnext", False),  # timm's feature wrapper renames stages.0 to stages_0
         ("test_byobnet", True),
         ("cspnext_tiny", False),  # wrapped, as `model.`
-        ("xception41", True),  # wrapped, as `body.`
+        ("xception41", True),  # its stem is a list, renamed to stem_0
     ],
 )
 def test_a_file_of_timms_full_model_fills_the_encoder(name: str, half: bool, tmp_path: Path) -> None:
     tensors = random_timm_file(name, tmp_path / "weights.safetensors", half)
     encoder = create_encoder(name, 16)
     load_encoder_file(encoder, tmp_path / "weights.safetensors", name)
-    loaded = {key.split(".", 1)[1] if key.startswith(("model.", "body.")) else key: tensor
+    loaded = {key.split(".", 1)[1] if key.startswith("model.") else key: tensor
               for key, tensor in encoder.state_dict().items()}  # fmt: skip
     flat = {key.replace(".", "_", 1): tensor for key, tensor in tensors.items()}
     assert loaded
     for key, tensor in loaded.items():
         assert torch.equal(tensor, (tensors | flat)[key].to(tensor.dtype)), key
+
+
+def test_a_file_fills_an_encoder_that_timm_wraps_as_body(tmp_path: Path) -> None:
+    tensors = random_timm_file("pit_ti_224", tmp_path / "w.safetensors")
+    encoder = timm.create_model("pit_ti_224", features_only=True)  # smp/... architectures may use such encoders
+    load_encoder_file(encoder, tmp_path / "w.safetensors", "pit_ti_224")
+    loaded = encoder.state_dict()
+    assert all(key.startswith("body.") for key in loaded)
+    assert all(torch.equal(tensor, tensors[key.removeprefix("body.")]) for key, tensor in loaded.items())
 
 
 def test_features_of_a_loaded_encoder_are_those_of_the_full_model(tmp_path: Path) -> None:

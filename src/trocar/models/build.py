@@ -1,12 +1,13 @@
 """From settings to a network that takes uint8 frames: architecture, encoder weights, normalising.
 
-Architectures are `deeplabv3plus` and those of segmentation-models-pytorch as `smp/NAME`. Encoder weights come from the
-hub of timm (or segmentation-models-pytorch), from a safetensors file, or not at all. A trained model is reopened with
+Architectures are `deeplabv3plus`, `notebook` and those of segmentation-models-pytorch as `smp/NAME`. Encoder weights
+come from the hub of timm (or segmentation-models-pytorch), from a safetensors file, or not at all. A trained model is reopened with
 `load_encoder_weights=False`: then nothing is fetched and no file is opened.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 from trocar.config import ModelSettings, PreprocessSettings, nearest
 from trocar.errors import UserError
 from trocar.models.deeplab import DeepLabV3Plus, check_timm_name, forward_shapes_only
+from trocar.models.notebook import KerasResNet50, NotebookDeepLab, encoder_names
 
-DEEPLAB = "deeplabv3plus"
+DEEPLAB, NOTEBOOK = "deeplabv3plus", "notebook"
 SMP = "smp/"
+NOTEBOOK_CUT = ("layer3.5.conv3.", "layer3.5.bn3.")  # of timm's ResNet-50, behind where the notebook cuts it
 TIMM_IN_SMP = "tu-"  # how segmentation-models-pytorch marks the name of a timm encoder
-CLASSIFIERS = ("fc", "classifier", "head")  # what timm calls the layers after the encoder; files may hold them
 
 
 class Network(nn.Module):
@@ -87,12 +89,12 @@ def load_encoder_file(encoder: nn.Module, path: Path, name: str) -> None:
     A classifier in the file is left out, and so are counts of batches. Raises `UserError` where a tensor is missing,
     of another shape or not finite, or where the file holds more encoder than this one: a deeper relative.
     """
+    if isinstance(encoder, KerasResNet50) and path.suffix == ".h5":
+        from trocar.interop.keras import load_resnet  # needs the extra `keras`
+
+        return load_resnet(encoder, path)
     stored = _read_safetensors(path)
-    by_name = stored | {key.replace(".", "_", 1): value for key, value in stored.items()}
-    wanted = {key: tensor for key, tensor in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    names = {key: _name_in_timm(key) for key in wanted}
-    problems = [problem for key, tensor in wanted.items() if (problem := _misfit(names[key], tensor, by_name))]
-    problems += _left_over(stored, set(names.values()))
+    problems = fill_encoder(encoder, stored)
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(
@@ -103,12 +105,27 @@ def load_encoder_file(encoder: nn.Module, path: Path, name: str) -> None:
             mend="set model.encoder to the timm encoder that the file is of "
             f"(smp/... architectures: {TIMM_IN_SMP}NAME), or give another file as model.encoder_weights",
         )
-    encoder.load_state_dict({key: by_name[names[key]] for key in wanted}, strict=False)
+
+
+def fill_encoder(encoder: nn.Module, stored: Mapping[str, Tensor]) -> list[str]:
+    """Fill every tensor of the encoder from timm's state dict, or none: returns what does not fit, in words."""
+    by_name = {**stored, **{key.replace(".", "_", 1): value for key, value in stored.items()}}
+    names = _names_in_timm(encoder)
+    wanted = {key: tensor for key, tensor in encoder.state_dict().items() if key in names}
+    problems = [problem for key, tensor in wanted.items() if (problem := _misfit(names[key], tensor, by_name))]
+    spare = _left_over(stored, set(names.values()))
+    if isinstance(encoder, KerasResNet50):
+        spare = [line for line in spare if not line.startswith(NOTEBOOK_CUT)]
+    if not problems and not spare:
+        encoder.load_state_dict({key: by_name[names[key]] for key in wanted}, strict=False)
+    return problems + spare
 
 
 def _build_body(model: ModelSettings, channels: int, *, pretrained: bool = False) -> nn.Module:
     if model.architecture == DEEPLAB:
         return DeepLabV3Plus(model, channels, pretrained=pretrained)
+    if model.architecture == NOTEBOOK:
+        return _build_notebook(model, channels, pretrained=pretrained)
     if model.architecture.startswith(SMP):
         return _build_smp(model, channels, pretrained=pretrained)
     known = _architectures()
@@ -120,7 +137,16 @@ def _build_body(model: ModelSettings, channels: int, *, pretrained: bool = False
 
 
 def _architectures() -> list[str]:
-    return [DEEPLAB, *(SMP + kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values())]
+    return [DEEPLAB, NOTEBOOK, *(SMP + kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values())]
+
+
+def _build_notebook(model: ModelSettings, channels: int, *, pretrained: bool) -> NotebookDeepLab:
+    body = NotebookDeepLab(channels, model.stride_in)
+    if pretrained:
+        check_timm_name(model.encoder)
+        problems = fill_encoder(body.encoder, timm.create_model(model.encoder, pretrained=True).state_dict())
+        assert not problems, problems
+    return body
 
 
 def _build_smp(model: ModelSettings, channels: int, *, pretrained: bool) -> nn.Module:
@@ -129,7 +155,7 @@ def _build_smp(model: ModelSettings, channels: int, *, pretrained: bool) -> nn.M
         raise UserError(
             f"segmentation-models-pytorch has no architecture {name}",
             where="model.architecture",
-            mend=f"one of: {', '.join(_architectures()[1:])}",
+            mend=f"one of: {', '.join(name for name in _architectures() if name.startswith(SMP))}",
         )
     _check_smp_encoder(model.encoder)
     weights: str | bool | None = None
@@ -218,6 +244,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"cannot read the encoder weights: {error}", where=str(path), mend=mend) from error
 
 
+def _names_in_timm(encoder: nn.Module) -> dict[str, str]:
+    """Of each tensor that must be filled: its name here and in timm's full model."""
+    keys = [key for key in encoder.state_dict() if not key.endswith("num_batches_tracked")]
+    if not isinstance(encoder, KerasResNet50):
+        return {key: _name_in_timm(key) for key in keys}
+    modules = {here: there for here, _, there in encoder_names()}
+    names = {key: f"{modules[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in keys}
+    # timm's convolutions have no biases: those of Keras's graph stay at zero
+    return {key: name for key, name in names.items() if not re.search(r"conv\d\.bias$", key)}
+
+
 def _name_in_timm(key: str) -> str:
     """A tensor's name in timm's full model; timm's and smp's feature wrappers put these in front of it."""
     for wrapper in ("model.", "body."):
@@ -237,7 +274,7 @@ def _misfit(name: str, tensor: Tensor, stored: Mapping[str, Tensor]) -> str | No
 
 def _left_over(stored: Mapping[str, Any], used: set[str]) -> list[str]:
     """Tensors of the file in parts that the encoder has but beyond what it has there: layer3.6 of a ResNet-101."""
-    parts = {name.partition(".")[0] for name in used} - set(CLASSIFIERS)
+    parts = {name.partition(".")[0] for name in used}
     spare = []
     for key, tensor in stored.items():
         flat = key.replace(".", "_", 1)  # timm's feature wrapper turns stages.0.x into stages_0.x

@@ -23,7 +23,7 @@ from trocar.data.files import atomic_write_bytes
 
 # Of Okabe and Ito (2008): told apart by people with any colour vision, and in grey print by their lightness.
 TRAIN_COLOUR, VAL_COLOUR = "#56B4E9", "#D55E00"
-BAR_COLOUR = "#0072B2"
+BAR_COLOUR = "#3D94CC"  # between its two blues: seen on a white and on a dark page
 INK = "#010203"  # replaced by the page's text colour in SVG
 
 CURVES = {"loss": "Loss", "dice": "Dice", "jaccard": "Jaccard"}
@@ -64,7 +64,7 @@ def histogram_svg(values: Sequence[float], title: str) -> str:
     axes = figure.subplots()
     axes.hist(defined, bins=[n / 20 for n in range(21)], color=BAR_COLOUR, edgecolor="white", linewidth=0.5)
     for name, value, style in (("mean", defined.mean(), "-"), ("median", np.median(defined), ":")):
-        axes.axvline(float(value), color=VAL_COLOUR, linestyle=style, linewidth=1.6, label=f"{name} {value:.3f}")
+        axes.axvline(float(value), color=INK, linestyle=style, linewidth=1.6, label=f"{name} {value:.3f}")
     axes.set(xlim=(0, 1), xlabel=title, ylabel="frames", title=f"{title} of {len(defined)} frames")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _plain(axes)
@@ -85,7 +85,7 @@ def strip_svg(values_of: Mapping[str, Sequence[float]], title: str) -> str:
     rng = np.random.default_rng(0)  # spreads the dots of a line so that equal ones are seen
     for line, name in enumerate(drawn):
         spread = rng.uniform(-0.25, 0.25, len(groups[name]))
-        axes.plot(groups[name], line + spread, "o", color=BAR_COLOUR, alpha=0.45, markersize=3.2, markeredgewidth=0)
+        axes.plot(groups[name], line + spread, "o", color=BAR_COLOUR, alpha=0.75, markersize=4, markeredgewidth=0)
         axes.plot([np.median(groups[name])] * 2, [line - 0.36, line + 0.36], color=VAL_COLOUR, linewidth=2.4)
     axes.set_yticks(range(len(drawn)), [_short(name) for name in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)

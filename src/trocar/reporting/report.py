@@ -141,7 +141,9 @@ def _galleries(evaluation: Evaluation, thresholds: Sequence[float]) -> list[Gall
         "Frames without instrument, most falsely found first": false[:EMPTY_SHOWN],
     }
     wanted = [row for rows in chosen.values() for row in rows]
-    drawn = {_key(view.row): panels(view, thresholds) for view in evaluation.views(wanted)}
+    drawn = {
+        _key(view.row): panels(view, () if view.row.empty_truth else thresholds) for view in evaluation.views(wanted)
+    }
     return [
         Gallery(title, [ShownFrame(row, drawn[_key(row)]) for row in rows]) for title, rows in chosen.items() if rows
     ]

@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import json
+import logging
 import math
 import platform
 import threading
@@ -33,7 +34,7 @@ from trocar.checkpoint import (
     restore_random,
     save_checkpoint,
 )
-from trocar.config import Recipe, load_recipe
+from trocar.config import ModelSettings, Recipe, load_recipe
 from trocar.data.augment import Augment
 from trocar.data.files import atomic_write_text
 from trocar.data.loading import NativeMasks, PreparedSet, default_workers, shuffled_plan
@@ -59,19 +60,6 @@ from trocar.reporting.figures import plot_curves
 from trocar.training.guards import Interrupted, deterministic, explained_memory, stop_requests
 from trocar.training.judging import Judgement, judge
 from trocar.training.step import Tally, average_update, build_optimizer, learning_rate_at, train_step
-
-LOG_COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "train_loss",
-    "train_dice",
-    "train_jaccard",
-    "val_loss",
-    "val_dice",
-    "val_jaccard",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -264,24 +252,18 @@ class Training:
         with self.fabric.autocast():
             result = self._judge(self.judged, self.val_set, self.val_truths)
         loss, dice, jaccard = tally.means
-        row = dict(
-            zip(
-                LOG_COLUMNS,
-                (
-                    position.epoch + 1,
-                    position.step,
-                    rate,
-                    loss,
-                    dice,
-                    jaccard,
-                    result.loss,
-                    result.mean_dice,
-                    result.mean_jaccard,
-                    round(position.seconds, 2),
-                ),
-                strict=True,
-            )
-        )
+        row = {
+            "epoch": position.epoch + 1,
+            "step": position.step,
+            "learning_rate": rate,
+            "train_loss": loss,
+            "train_dice": dice,
+            "train_jaccard": jaccard,
+            "val_loss": result.loss,
+            "val_dice": result.mean_dice,
+            "val_jaccard": result.mean_jaccard,
+            "seconds": round(position.seconds, 2),
+        }
         position.epoch, position.step_in_epoch, position.tally, position.seconds = position.epoch + 1, 0, {}, 0.0
         position.history.append(row)
         if self.settings.keep == "last" or result.mean_dice > position.best_dice:
@@ -346,7 +328,7 @@ class Training:
             name=f"{self.recipe.name}{'-' + self.fold_name.replace('/', '-') if self.fold_name else ''}",
             classes=self.classes,
             target=self.recipe.data.target,
-            model=self.recipe.model,
+            model=_without_path(self.recipe.model),
             preprocess=self.recipe.preprocess,
             loss=self.recipe.loss,
             threshold=threshold,
@@ -377,6 +359,11 @@ def start_from_model(network: Network, model: Path) -> list[str]:
     return [f"started from {model}: {len(matching)} of {len(own)} tensors loaded", *others]
 
 
+def _without_path(model: ModelSettings) -> ModelSettings:
+    """A model travels; where a file of encoder weights lay on this machine does not."""
+    return model.model_copy(update={"encoder_weights": Path(model.encoder_weights).name})
+
+
 def _shape(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else str(tuple(tensor.shape))
 
@@ -397,12 +384,13 @@ def _as_scores(result: Judgement, threshold: float | None) -> Scores:
 
 def _write_log(folder: Path, history: Sequence[dict[str, float]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     atomic_write_text(folder / "log.csv", text.getvalue())
 
 
 def _fabric(device: torch.device, precision: str) -> Fabric:
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the card says which precision it was
     devices: Any = [device.index] if device.type == "cuda" else 1
     return Fabric(accelerator=device.type, devices=devices, precision=precision)  # type: ignore[arg-type]
