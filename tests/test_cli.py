@@ -80,10 +80,10 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in app.registered_commands if c.callback], ids=lambda c: c.callback.__name__
+    "command", [c for c in app.registered_commands if c.callback], ids=lambda c: c.name
 )
 def test_every_verb_has_its_page(command) -> None:
-    name = command.callback.__name__
+    name = command.name
     page = DOCS / f"{name}.md"
     assert page.is_file(), f"docs/{name}.md is missing"
     assert f"trocar {name}" in page.read_text()

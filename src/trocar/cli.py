@@ -61,7 +61,7 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
             sys.stderr.write(f"\n{stopped if str(stopped) else 'stopped'}\n")
             _exit(130)
 
-    app.command()(run)
+    app.command(name=function.__name__.replace("_", "-"))(run)
     return run
 
 
@@ -196,6 +196,10 @@ def evaluate(
     side: Annotated[Literal["train", "val", "test"], Option(help="side of the split to score")] = "test",
     out: Annotated[Path, Option(help="where the report goes")] = Path("report"),
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    as_labelled: Annotated[
+        bool,
+        Option("--as-labelled", help="leave the masks alone where the model's recipe (the notebook's) alters them"),
+    ] = False,
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
     overrides: DataOverrides = None,
     device: Device = "auto",
@@ -216,6 +220,7 @@ def evaluate(
             side=side,
             device=device,
             threshold=threshold,
+            as_labelled=as_labelled,
             progress=progress,
         )
     report = write_report(result, out, pictures=pictures)
@@ -259,6 +264,75 @@ def predict(
         console.print_json(summary)
     else:
         console.show_predictions(summary, out)
+
+
+# ------------------------------------------------------------------ figures
+
+
+@verb
+def figures(
+    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    recipe: Annotated[
+        str | None, Option(metavar="RECIPE", help="whose preprocessing is shown; with a model, the model's own is")
+    ] = None,
+    model: Annotated[
+        Path | None, Option(help="model folder, or the run that made it: adds panels of predictions")
+    ] = None,
+    split: Annotated[Path | None, Option(help="split file; without one frames are taken from all records")] = None,
+    side: Annotated[Literal["train", "val", "test"], Option(help="side of the split that is shown")] = "test",
+    thresholds: Annotated[
+        list[float] | None, Option("--threshold", min=0, max=1, help="of a panel; repeatable")
+    ] = None,
+    frames: Annotated[int, Option(min=1, max=20, help="how many, evenly over the records")] = 4,
+    out: Annotated[Path, Option(help="where the PNG files go")] = Path("figures"),
+    overrides: Overrides = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Draw frames before and after preprocessing, and, with a model, its predictions at several thresholds."""
+    from trocar.reporting.previews import draw_figures
+
+    made = draw_figures(
+        source,
+        load_recipe(recipe, overrides or []),
+        out,
+        model=model,
+        split=split,
+        side=side,
+        thresholds=tuple(thresholds or (0.3, 0.99)),
+        frames=frames,
+        device=device,
+    )
+    if json:
+        console.print_json({"figures": [str(path) for path in made]})
+    else:
+        console.show_files(made)
+
+
+# ------------------------------------------------------------------ convert-keras
+
+
+@verb
+def convert_keras(
+    file: Annotated[Path, Argument(help=".weights.h5, .keras or .h5 file, or the folder of a SavedModel")],
+    out: Annotated[Path, Option(help="folder of the model that is written")],
+    recipe: Annotated[str, Option(help="recipe whose preprocessing the weights were trained with")] = "notebook",
+    overrides: Overrides = None,
+    threshold: Annotated[float, Option(min=0, max=1, help="probability from which a pixel is instrument")] = 0.5,
+    pyramid: Annotated[
+        str | None, Option(metavar="A,B,C", help="names of the convolutions of rates 6, 12, 18, if the file hides them")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring over weights that the notebook's network was given by Keras. Runs nothing that the file holds."""
+    from trocar.interop.keras import convert_keras as convert
+
+    order = tuple(name.strip() for name in pyramid.split(",")) if pyramid else ()
+    made = convert(file, out, recipe=load_recipe(recipe, overrides or []), threshold=threshold, pyramid=order)
+    if json:
+        console.print_json({"model": str(made.model), "notes": list(made.notes), "card": made.card})
+    else:
+        console.show_conversion(made.model, made.notes)
 
 
 # ------------------------------------------------------------------ demo

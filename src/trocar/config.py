@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -71,23 +71,27 @@ class DataSettings(Settings):
 class SplitSettings(Settings):
     """How records are divided into train, val and test. Groups stay whole unless `val_from` cuts them, declared."""
 
-    strategy: Literal["official", "leave-one-group-out", "random-groups", "file"] = Field(
+    strategy: Literal["official", "leave-one-group-out", "random-groups", "random-records", "file"] = Field(
         "random-groups",
         description="`official`: the lists that come with the data; `leave-one-group-out`: one fold a group; "
-        "`random-groups`: groups drawn by the seed; `file`: the split file named below",
+        "`random-groups`: groups drawn by the seed; `random-records`: records drawn one by one by the seed, whatever "
+        "their groups, as scikit-learn's train_test_split draws them; `file`: the split file named below",
     )
     file: str | None = Field(None, description="path of a split file, for the strategy `file`")
-    val_from: Literal["groups", "tail", "every-sixth"] = Field(
+    val_from: Literal["groups", "tail", "every-sixth", "random-records", "leaked-records"] = Field(
         "groups",
         description="where validation records come from: whole training groups; the last part (tail) of each training "
-        "group in time order, which cuts groups; or every sixth training record by name",
+        "group in time order, which cuts groups; every sixth training record by name; random-records: drawn one "
+        "by one, which cuts groups too; leaked-records: the same, and they stay in training, as in the notebook",
     )
     val_share: Fraction = Field(0.2, description="share of the training records used for validation")
-    test_share: Fraction = Field(0.2, description="random-groups: share of the records held out for the test")
+    test_share: Fraction = Field(0.2, description="random-...: share of the records held out for the test")
     gap_frames: NonNegativeInt = Field(
         0, description="tail: frames of a video dropped between its training and its validation part"
     )
-    seed: int = Field(0, description="seed of random-groups")
+    seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] = Field(
+        0, description="seed of what is drawn for the test; validation is drawn with the next one"
+    )
 
     @model_validator(mode="after")
     def _file_is_named(self) -> SplitSettings:
@@ -107,6 +111,65 @@ class Clahe(Settings):
     tiles: PositiveInt = Field(8, description="tiles along each side")
 
 
+class Grey(Settings):
+    """Colour to grey, as OpenCV weighs it (0.299 R, 0.587 G, 0.114 B); three equal channels remain."""
+
+    step: Literal["grey"] = "grey"
+
+
+class Equalise(Settings):
+    """Histogram equalisation over the whole image, of each channel: OpenCV's equalizeHist."""
+
+    step: Literal["equalise"] = "equalise"
+
+
+class BoxBlur(Settings):
+    """Mean over a square: OpenCV's blur."""
+
+    step: Literal["box-blur"] = "box-blur"
+    size: PositiveInt = Field(4, description="side of the square in pixels of the native image")
+
+
+class GaussianBlur(Settings):
+    """Gaussian mean over a square: OpenCV's GaussianBlur."""
+
+    step: Literal["gaussian-blur"] = "gaussian-blur"
+    size: PositiveInt = Field(5, description="side of the square in pixels of the native image, odd")
+    sigma: NonNegativeFloat = Field(0.0, description="deviation in pixels; 0: 0.3 ((size - 1) / 2 - 1) + 0.8")
+
+    @field_validator("size")
+    @classmethod
+    def _odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError(f"{size}: the side of a Gaussian blur is odd")
+        return size
+
+
+class Jpeg(Settings):
+    """What saving as JPEG and reading again does, where earlier work stored its prepared images so."""
+
+    step: Literal["jpeg"] = "jpeg"
+    quality: Annotated[int, Field(ge=0, le=100)] = Field(95, description="quality, as in OpenCV's imwrite")
+
+
+class Binarise(Settings):
+    """Every class but the background becomes 1; 255 (ignore) stays."""
+
+    step: Literal["binarise"] = "binarise"
+
+
+class Dilate(Settings):
+    """Grow masks by a square of ones: OpenCV's dilate. Where classes meet the larger index wins; 255 (ignore) stays."""
+
+    step: Literal["dilate"] = "dilate"
+    size: PositiveInt = Field(2, description="side of the square in pixels of the native mask")
+    iterations: PositiveInt = Field(1, description="how often")
+
+
+ImageStep: TypeAlias = Annotated[Clahe | Grey | Equalise | BoxBlur | GaussianBlur | Jpeg, Field(discriminator="step")]
+MaskStep: TypeAlias = Annotated[Binarise | Dilate, Field(discriminator="step")]
+
+
 class PreprocessSettings(Settings):
     """From a native RGB frame to the array a network takes. Part of every model: prediction repeats it exactly."""
 
@@ -114,8 +177,28 @@ class PreprocessSettings(Settings):
     fit: Literal["letterbox", "squash"] = Field(
         "letterbox", description="`letterbox` keeps the aspect and pads below and right; `squash` stretches"
     )
-    image_steps: tuple[Clahe, ...] = Field(
-        (), description="steps applied to the native image before resizing, in order"
+    resize: Literal["area-linear", "tensorflow"] = Field(
+        "area-linear",
+        description="images: `area-linear` averages when shrinking and is bilinear when growing; `tensorflow` is "
+        "bilinear always, without anti-aliasing, as tf.image.resize",
+    )
+    mask_resize: Literal["majority", "bilinear"] = Field(
+        "majority",
+        description="training masks: `majority` keeps them whole (nearest when growing); `bilinear` blurs borders "
+        "into shares between 0 and 1, which the loss takes as they are: the notebook's way, two classes only",
+    )
+    image_steps: tuple[ImageStep, ...] = Field(
+        (),
+        description="steps applied to the native image before resizing, in order: grey, equalise, box-blur, "
+        "gaussian-blur, clahe, jpeg",
+    )
+    mask_steps: tuple[MaskStep, ...] = Field(
+        (), description="steps applied to native masks before resizing, in order: binarise, dilate"
+    )
+    mask_steps_on: Literal["training", "all"] = Field(
+        "training",
+        description="which masks they alter; `all` also those that validation and test are judged by, which only "
+        "reproduces the notebook: card and report then say so",
     )
     mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="RGB mean taken off, of values in 0..1")
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(IMAGENET_STD, description="RGB divisor, same scale")
@@ -126,6 +209,17 @@ class PreprocessSettings(Settings):
         if any(side < 32 or side % 16 for side in size_hw):
             raise ValueError(f"{size_hw}: both sides must be multiples of 16 and at least 32")
         return size_hw
+
+
+def mask_steps_in_words(settings: PreprocessSettings) -> str:
+    """The mask steps for people: `binarise, dilate 2x2 once`; empty where there are none."""
+    words = []
+    for step in settings.mask_steps:
+        if isinstance(step, Dilate):
+            words.append(f"dilate {step.size}x{step.size}, {step.iterations} time{'s' * (step.iterations > 1)}")
+        else:
+            words.append(step.step)
+    return "; ".join(words)
 
 
 class AugmentSettings(Settings):
@@ -161,13 +255,16 @@ class ModelSettings(Settings):
 
     architecture: str = Field(
         "deeplabv3plus",
-        description="`deeplabv3plus`, or `smp/NAME` of segmentation-models-pytorch, for example smp/UnetPlusPlus",
+        description="`deeplabv3plus`; `notebook`, the exact network of the notebook; or `smp/NAME` of "
+        "segmentation-models-pytorch, for example smp/UnetPlusPlus",
     )
     encoder: str = Field(
         "resnet50", description="timm name of the encoder (smp/...: segmentation-models-pytorch's name)"
     )
     encoder_weights: str = Field(
-        "imagenet", description="`imagenet` (downloaded by timm), `none`, or the path of a safetensors file"
+        "imagenet",
+        description="`imagenet` (downloaded by timm), `none`, or the path of a safetensors file (notebook: or a Keras "
+        ".h5)",
     )
     output_stride: Literal[8, 16] = Field(16, description="deeplabv3plus: input side / side of the deepest feature map")
     separable: bool = Field(
@@ -180,6 +277,30 @@ class ModelSettings(Settings):
     low_level_width: PositiveInt = Field(48, description="deeplabv3plus: channels kept of the stride-4 features")
     decoder_width: PositiveInt = Field(256, description="deeplabv3plus: channels of the decoder's convolutions")
     dropout: Fraction = Field(0.1, description="deeplabv3plus: channel dropout after the pyramid, in training")
+    stride_in: Literal["1x1", "3x3"] = Field(
+        "3x3",
+        description="notebook: the convolution of a ResNet block that halves the map; `1x1` fits weights of Keras "
+        "(.h5), `3x3` those of torch and timm",
+    )
+
+    @model_validator(mode="after")
+    def _notebook_is_fixed(self) -> ModelSettings:
+        defaults = type(self).model_fields
+        if self.architecture != "notebook":
+            if self.stride_in != defaults["stride_in"].default:
+                raise ValueError(f"stride_in is a setting of `notebook`, not of {self.architecture}: leave it out")
+            return self
+        free = {"architecture", "encoder", "encoder_weights", "stride_in"}
+        changed = [name for name in defaults if name not in free and getattr(self, name) != defaults[name].default]
+        if changed:
+            raise ValueError(f"`notebook` is one fixed network: leave out {', '.join(changed)}")
+        if self.encoder.partition(".")[0] != "resnet50":
+            raise ValueError(f"`notebook` has a ResNet-50: leave out encoder {self.encoder}, or take deeplabv3plus")
+        from_keras = self.encoder_weights.endswith(".h5")
+        if self.encoder_weights != "none" and from_keras != (self.stride_in == "1x1"):
+            fitting = '"1x1" for weights of Keras (.h5)' if from_keras else '"3x3" for weights of torch and timm'
+            raise ValueError(f"stride_in does not fit encoder_weights {self.encoder_weights}: set stride_in {fitting}")
+        return self
 
 
 class LossSettings(Settings):
@@ -216,6 +337,11 @@ class TrainSettings(Settings):
     clip_norm: PositiveFloat | None = Field(1.0, description="gradients are scaled down to this norm; null: not")
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
         0.99, description="decay a step of the moving average of weights that is judged and kept; null: none"
+    )
+    batches: Literal["shuffled-records", "shuffled-batches"] = Field(
+        "shuffled-records",
+        description="order of an epoch: all records shuffled, or, as in the notebook, batches formed once in the "
+        "split's order and then shuffled as they are",
     )
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch becomes the model: best validation Dice, or last"
@@ -265,6 +391,12 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _shares_are_of_one_class(self) -> Recipe:
+        if self.preprocess.mask_resize == "bilinear" and self.data.target == "parts":
+            raise ValueError("preprocess.mask_resize=bilinear mixes class indices: set data.target=instrument")
+        return self
 
     def to_yaml(self) -> str:
         """The recipe as YAML that `load_recipe` reads back to an equal recipe."""

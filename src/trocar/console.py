@@ -151,6 +151,19 @@ def show_training(results: Sequence[RunResult]) -> None:
     out.print(table)
 
 
+def show_files(paths: Sequence[Path]) -> None:
+    """One path a line."""
+    for path in paths:
+        out.print(str(path), markup=False, soft_wrap=True)
+
+
+def show_conversion(model: Path, notes: Sequence[str]) -> None:
+    """Where the model is, and what was concluded rather than read."""
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print(f"model: {model}", markup=False, soft_wrap=True)
+
+
 def show_evaluation(evaluation: Evaluation, report: Path) -> None:
     """Verdict, warnings, figures with intervals, the worst frames, the place of the report."""
     from trocar.reporting.report import verdict

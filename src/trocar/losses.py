@@ -29,7 +29,9 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 def build_loss(settings: LossSettings, class_count: int) -> Loss:
     """The loss a recipe names, for logits of one channel (two classes) or of `class_count` channels.
 
-    Shapes: logits (N, C, h, w) of any float type, target (N, h, w) integers -> float32 scalar.
+    With two classes the target may also be shares of the instrument, float32 from 0 to 1: what blurred masks give.
+
+    Shapes: logits (N, C, h, w) of any float type, target (N, h, w) integers or shares -> float32 scalar.
     """
     channels = 1 if class_count == 2 else class_count
     terms = _terms(settings)
@@ -41,11 +43,14 @@ def build_loss(settings: LossSettings, class_count: int) -> Loss:
                 f"logits are {tuple(logits.shape)} and the target {tuple(target.shape)}; "
                 f"expected (N, {channels}, h, w) and (N, h, w)"
             )
+        if target.is_floating_point() and channels > 1:
+            raise ValueError("a target of shares needs two classes")
         valid = target != IGNORE
         # Replaced before anything is computed: not even an infinite logit reaches the sum or the gradient.
         # In float32 from here on: none of the operations below is one that autocast lowers.
         logits = torch.where(valid.unsqueeze(1), logits.float(), 0.0)
-        target = torch.where(valid, target, 0).long()
+        target = torch.where(valid, target, 0)
+        target = target if target.is_floating_point() else target.long()
         return torch.stack([weight * term(logits, target, valid) for weight, term in terms]).sum()
 
     return loss

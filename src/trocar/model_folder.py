@@ -26,7 +26,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from trocar import __version__
-from trocar.config import Fraction, LossSettings, ModelSettings, PreprocessSettings, Settings, validate
+from trocar.config import (
+    Fraction,
+    LossSettings,
+    ModelSettings,
+    PreprocessSettings,
+    Settings,
+    mask_steps_in_words,
+    validate,
+)
 from trocar.errors import UserError, UserErrors
 
 if TYPE_CHECKING:
@@ -359,7 +367,21 @@ One uint8 RGB image of any size. It is brought to {{ h }}x{{ w }} (height x widt
 {%- if card.preprocess.image_steps %}
 , after {{ card.preprocess.image_steps | map(attribute="step") | join(", ") }}
 {%- endif %};
-probabilities are resized bilinearly to the image's own size. Classes:
+probabilities are resized bilinearly to the image's own size.
+{% if mask_steps %}
+
+Masks were altered ({{ mask_steps }}) before training
+{%- if card.preprocess.mask_steps_on == "all" %}
+, and so were the masks that its scores were taken with: they are not comparable with scores against masks as labelled
+{%- endif %}
+.
+{% endif %}
+{% if card.preprocess.mask_resize == "bilinear" %}
+
+Masks were resized bilinearly for the loss: borders were shares between 0 and 1.
+{% endif %}
+
+Classes:
 
 | index | class |
 |---|---|
@@ -418,4 +440,6 @@ def readme(card: ModelCard) -> str:
     )
     environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.4f}"
     height, width = card.preprocess.size_hw
-    return environment.from_string(README_TEMPLATE).render(card=card, p=card.provenance, h=height, w=width)
+    return environment.from_string(README_TEMPLATE).render(
+        card=card, p=card.provenance, h=height, w=width, mask_steps=mask_steps_in_words(card.preprocess)
+    )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -67,8 +68,11 @@ def test_curves_that_cannot_be_written_are_the_users_business(tmp_path: Path) ->
 
 
 def test_no_pyplot_is_loaded() -> None:
-    plot_curves(LOG, io.BytesIO())
-    assert "matplotlib.pyplot" not in sys.modules
+    code = (
+        "import io, sys; from trocar.reporting.figures import plot_curves; plot_curves([], io.BytesIO()); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from trocar.config import PreprocessSettings
 from trocar.data.augment import Augment
-from trocar.data.preprocess import Placement, place, prepare_image, prepare_mask
-from trocar.data.records import MaskArray, Record, join_classes
+from trocar.data.preprocess import Placement, PreparedMask, altered_mask, place, prepare_image, prepare_mask
+from trocar.data.records import ImageArray, MaskArray, Record, join_classes
 from trocar.errors import UserError, UserErrors
 
 Progress = Callable[[int, int], None]  # called with (done, total)
 
 
 class Batch(NamedTuple):
-    """Frames as a network takes them. Shapes: frames (N, h, w, 3) uint8, masks (N, h, w) uint8 with 255 ignore."""
+    """Frames as a network takes them.
+
+    Shapes: frames (N, h, w, 3) uint8, masks (N, h, w) uint8 class indices (or float32 shares), 255 ignore.
+    """
 
     frames: Tensor
     masks: Tensor
@@ -36,7 +39,8 @@ class Batch(NamedTuple):
 class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
     """Records prepared for a network. Items are asked for by (epoch, index), as augmentation depends on both.
 
-    Up to `memory_mb` the prepared frames are read once and held; above it each is read anew whenever asked for. Both give the same samples.
+    Up to `memory_mb` the prepared frames are read once and held; above it each is read anew whenever asked for. Both
+    give the same samples.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         settings: PreprocessSettings,
         *,
         join: bool,
+        training: bool = False,
         augment: Augment | None = None,
         seed: int = 0,
         memory_mb: int = 4096,
@@ -53,12 +58,14 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         self.records = list(records)
         self.settings = settings
         self.join = join
+        self.training = training  # whether the recipe's mask steps apply
         self.augment = augment
         self.seed = seed
         self._frames: Tensor | None = None
         self._masks: Tensor | None = None
         height, width = settings.size_hw
-        if len(records) * height * width * 4 <= memory_mb * 2**20:
+        self._mask_type = torch.float32 if settings.mask_resize == "bilinear" else torch.uint8
+        if len(records) * height * width * (3 + self._mask_type.itemsize) <= memory_mb * 2**20:
             self._hold(progress)
 
     def __len__(self) -> int:
@@ -81,16 +88,16 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=_collate)  # type: ignore[arg-type]
         yield from loader
 
-    def _read(self, record: Record) -> tuple[MaskArray, MaskArray]:
+    def _read(self, record: Record) -> tuple[ImageArray, PreparedMask]:
         image, mask = record.read()
         if self.join:
             mask = join_classes(mask)
-        return prepare_image(image, self.settings)[0], prepare_mask(mask, self.settings)
+        return prepare_image(image, self.settings)[0], prepare_mask(mask, self.settings, training=self.training)
 
     def _hold(self, progress: Progress | None) -> None:
         height, width = self.settings.size_hw
         frames = torch.empty((len(self), height, width, 3), dtype=torch.uint8)
-        masks = torch.empty((len(self), height, width), dtype=torch.uint8)
+        masks = torch.empty((len(self), height, width), dtype=self._mask_type)
         problems: list[UserError] = []
         for index, record in enumerate(self.records):
             try:
@@ -107,7 +114,10 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
 
 @dataclass(frozen=True)
 class NativeMasks:
-    """The true masks of records at their own size, for judging; held as PNG, some kilobytes each."""
+    """The true masks of records at their own size, for judging; held as PNG, some kilobytes each.
+
+    As labelled, unless the recipe applies its mask steps to all masks.
+    """
 
     encoded: tuple[bytes, ...]
     placements: tuple[Placement, ...]
@@ -118,7 +128,8 @@ class NativeMasks:
         encoded, placements = [], []
         for record in records:
             mask = record.mask()
-            encoded.append(cv2.imencode(".png", join_classes(mask) if join else mask)[1].tobytes())
+            mask = altered_mask(join_classes(mask) if join else mask, settings)
+            encoded.append(cv2.imencode(".png", mask)[1].tobytes())
             placements.append(place((mask.shape[0], mask.shape[1]), settings))
         return cls(tuple(encoded), tuple(placements))
 
@@ -143,6 +154,19 @@ def shuffled_plan(count: int, batch_size: int, *, seed: int, epoch: int) -> list
     while count // batches < 2:
         batches -= 1
     return [[(epoch, int(index)) for index in part] for part in np.array_split(order, batches)]
+
+
+def fixed_batches_plan(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
+    """Every record once, in batches that are the same every epoch; only their order is shuffled, by (seed, epoch).
+
+    As the notebook has it: batches are formed in the order of the records, the last is what remains. A remainder of
+    one joins the batch before it.
+    """
+    batches = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    order = np.random.default_rng([seed, epoch]).permutation(len(batches))
+    return [[(epoch, index) for index in batches[number]] for number in order]
 
 
 def ordered_plan(count: int, batch_size: int) -> list[list[tuple[int, int]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -109,9 +110,11 @@ def make_split(source: Source, settings: SplitSettings) -> Split:
         split.check_against(source)
         return split
     cuts: list[str] = []
+    leaked = 0
     folds: dict[str, Fold] = {}
     for name, (rest, test) in _held_out(source, settings).items():
         train, val = _take_validation(rest, settings)
+        leaked += len({record.name for record in train} & {record.name for record in val})
         if not train or not val:
             raise UserError(
                 f"fold {name} would have {len(train)} training and {len(val)} validation records",
@@ -119,10 +122,15 @@ def make_split(source: Source, settings: SplitSettings) -> Split:
                 mend="split.val_from=tail cuts groups in time order; or change split.val_share; or label more groups",
             )
         folds[name] = Fold(train=_names(train), val=_names(val), test=_names(test))
-        cuts += sorted({record.group for record in train} & {record.group for record in val})
+        sides = [{record.group for record in side} for side in (train, val, test)]
+        cuts += sorted((sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2]))
     reason = None
-    if cuts:
+    if cuts and settings.strategy == "random-records":
+        reason = f"test records are drawn one by one (seed {settings.seed}), whatever their groups"
+    elif cuts:
         reason = {
+            "random-records": f"validation is drawn record by record (seed {settings.seed + 1}), whatever the groups",
+            "leaked-records": "validation records are training records",
             "tail": f"validation is the last {settings.val_share:.0%} of each training group in time order"
             + (f", after a gap of {settings.gap_frames} frames of video" if settings.gap_frames else ""),
             "every-sixth": "validation is every sixth training record by name",
@@ -130,9 +138,13 @@ def make_split(source: Source, settings: SplitSettings) -> Split:
         }[settings.val_from]
     return Split(
         strategy=settings.strategy,
-        seed=settings.seed if settings.strategy == "random-groups" else None,
+        seed=settings.seed if "random" in settings.strategy or settings.val_from.endswith("-records") else None,
         fingerprint=source.fingerprint(),
         cut_groups=reason,
+        shared_records=f"the {leaked} validation records are training records too, as in the notebook: their figures "
+        "are training figures"
+        if leaked
+        else None,
         notes=source.notes,
         groups={group: _names(records) for group, records in source.groups.items()},
         folds=folds,
@@ -178,6 +190,9 @@ def _held_out(source: Source, settings: SplitSettings) -> dict[str, tuple[list[R
             )
         return {"official": (source.select(source.official["train"]), source.select(source.official["test"]))}
     groups = source.groups
+    if settings.strategy == "random-records":
+        rest, test = _draw_records(records, settings.test_share, settings.seed)
+        return {"random-records": (rest, test)}
     if len(groups) < 2:
         raise UserError(
             f"all {len(records)} records are of one group, {next(iter(groups), 'none')}: nothing can be held out",
@@ -199,6 +214,9 @@ def _held_out(source: Source, settings: SplitSettings) -> dict[str, tuple[list[R
 
 
 def _take_validation(records: Sequence[Record], settings: SplitSettings) -> tuple[list[Record], list[Record]]:
+    if settings.val_from in ("random-records", "leaked-records"):
+        rest, val = _draw_records(records, settings.val_share, settings.seed + 1)
+        return (rest if settings.val_from == "random-records" else list(records)), val
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record)
@@ -230,6 +248,13 @@ def _cut_tail(members: Sequence[Record], settings: SplitSettings) -> tuple[list[
     if tail and (first := tail[0].frame) is not None:
         head = [record for record in head if record.frame is None or record.frame < first - settings.gap_frames]
     return head, tail
+
+
+def _draw_records(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """The records left and those drawn, each in the order of the draw: scikit-learn's train_test_split of this seed."""
+    order = np.random.RandomState(seed).permutation(len(records))  # what scikit-learn draws with
+    count = math.ceil(share * len(records))
+    return [records[index] for index in order[count:]], [records[index] for index in order[:count]]
 
 
 def _draw_groups(groups: Mapping[str, Sequence[Record]], share: float, seed: int) -> set[str]:

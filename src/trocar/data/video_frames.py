@@ -105,11 +105,17 @@ def _reader(path: Path) -> _Reader:
         return reader
 
 
+_inherited: list[object] = []
+
+
 def _forget_after_fork() -> None:
-    """A child shares its parent's file positions and may inherit a lock that nobody will release."""
-    global _readers_lock
-    _readers_lock = threading.Lock()
-    _readers.clear()
+    """A child shares its parent's file positions and may inherit a lock that nobody will release.
+
+    What it inherits is put aside, not freed: FFmpeg would wait for threads that only the parent has.
+    """
+    global _readers, _readers_lock
+    _inherited.append(_readers)
+    _readers, _readers_lock = OrderedDict(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -29,6 +29,7 @@ def evaluate(
     side: Side = "test",
     device: str = "auto",
     threshold: float | None = None,
+    as_labelled: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model (a model folder, a run, or a run of several folds) or a folder of masks on one side of a split.
@@ -36,6 +37,7 @@ def evaluate(
     Without a split every record is scored, except that a run of several folds brings its own; each of its models is
     judged on its own fold and the rows are pooled. `predictions` holds DIR/<record name>.png or
     DIR/masks/<record name>.png; a missing one counts as an empty mask and is listed. `threshold` replaces the model's.
+    `as_labelled` scores against the masks as they are, where the model's recipe (the notebook's) would alter them too.
     Raises `UserError` / `UserErrors` for what a person can mend, every unreadable record at once.
     """
     if (model is None) == (predictions is None):
@@ -50,7 +52,7 @@ def evaluate(
         split.check_against(source)
     if model is not None:
         parts = parts_of_models(source, folders or {None: model}, split, side, device, threshold)
-        truth = truth_for(parts, source)
+        truth = truth_for(parts, source, as_labelled=as_labelled)
     else:
         assert predictions is not None
         if threshold is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from trocar.config import PreprocessSettings, mask_steps_in_words
 from trocar.data.files import read_mask_file
+from trocar.data.preprocess import altered_mask
 from trocar.data.records import ImageArray, MaskArray, Record, Side, Source, join_classes
 from trocar.data.splits import Split
 from trocar.errors import UserError
@@ -40,11 +42,13 @@ class Truth:
     join: bool  # all classes but the background become one
     classes: tuple[str, ...] = ()  # classes from index 1 on that are scored by themselves as well
     notes: tuple[str, ...] = ()  # what the reader must know
+    altered: PreprocessSettings | None = None  # whose mask steps change the truth too: the notebook's way
 
     def read(self, record: Record) -> tuple[ImageArray, MaskArray]:
         """A record's image and the truth about it. Shapes: (H, W, 3), (H, W)."""
         image, mask = record.read()
-        return image, join_classes(mask) if self.join else mask
+        mask = join_classes(mask) if self.join else mask
+        return image, mask if self.altered is None else altered_mask(mask, self.altered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +131,22 @@ def _open_model(folder: Path, device: str, threshold: float | None) -> Guesser:
     return guess
 
 
-def truth_for(parts: Sequence[Part], source: Source) -> Truth:
-    """The truth that models are judged by. Raises `UserError` where data and models know different classes."""
+def truth_for(parts: Sequence[Part], source: Source, *, as_labelled: bool = False) -> Truth:
+    """The truth that models are judged by. Raises `UserError` where data and models know different classes.
+
+    A recipe may apply its mask steps to all masks, as the notebook does: then they change the truth, and a note says
+    so, unless `as_labelled`.
+    """
+    truth = _classes_of_truth(parts, source)
+    card = parts[0].card
+    if as_labelled or card is None or not card.preprocess.mask_steps or card.preprocess.mask_steps_on == "training":
+        return truth
+    steps = mask_steps_in_words(card.preprocess)
+    note = f"the truth was altered before scoring, as the model's recipe says: {steps}. --as-labelled leaves it alone"
+    return replace(truth, notes=(*truth.notes, note), altered=card.preprocess)
+
+
+def _classes_of_truth(parts: Sequence[Part], source: Source) -> Truth:
     cards = [part.card for part in parts if part.card is not None]
     if len({card.classes for card in cards}) > 1:
         raise UserError("the models of the folds know different classes", mend="train the folds with one recipe")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.config import LossSettings, load_recipe
-from trocar.data.preprocess import prepare_mask
-from trocar.data.records import MaskArray, Record
+from trocar.data.preprocess import PreparedMask, fit_mask, loss_target
+from trocar.data.records import Record
 from trocar.errors import UserError, UserErrors
 from trocar.evaluation.parts import Guesser, Part, Truth
 from trocar.metrics.likelihood import cross_entropy
@@ -57,9 +57,8 @@ def _score_record(record: Record, part: Part, guess: Guesser, loss: _TrainingLos
     guessed = guess(record, image)
     surprise = math.nan
     if loss is not None and guessed.logits is not None and part.card is not None:
-        target = prepare_mask(mask, part.card.preprocess)
-        surprise = cross_entropy(guessed.logits, target)
-        loss.add(guessed.logits, target)
+        surprise = cross_entropy(guessed.logits, fit_mask(mask, part.card.preprocess))
+        loss.add(guessed.logits, loss_target(mask, part.card.preprocess))
     return score_frame(
         guessed.mask,
         mask,
@@ -76,10 +75,10 @@ def _score_record(record: Record, part: Part, guess: Guesser, loss: _TrainingLos
 class _TrainingLoss:
     """The loss a model was trained with, over batches as training counts it: region losses pool a batch."""
 
-    def __init__(self, loss: Callable[[NDArray[np.float32], MaskArray], float], batch_size: int) -> None:
+    def __init__(self, loss: Callable[[NDArray[np.float32], PreparedMask], float], batch_size: int) -> None:
         self.loss, self.batch_size = loss, batch_size
         self.frames, self.sum = 0, 0.0
-        self.held: list[tuple[NDArray[np.float32], MaskArray]] = []
+        self.held: list[tuple[NDArray[np.float32], PreparedMask]] = []
 
     @classmethod
     def of(cls, part: Part, truth: Truth) -> _TrainingLoss | None:
@@ -88,7 +87,7 @@ class _TrainingLoss:
             return None
         return cls(torch_loss(part.card.loss, len(part.card.classes)), _batch_size(part))
 
-    def add(self, logits: NDArray[np.float32], target: MaskArray) -> None:
+    def add(self, logits: NDArray[np.float32], target: PreparedMask) -> None:
         self.held.append((logits, target))
         if len(self.held) == self.batch_size:
             self._flush()
@@ -106,7 +105,7 @@ class _TrainingLoss:
         self.held = []
 
 
-def torch_loss(settings: LossSettings, class_count: int) -> Callable[[NDArray[np.float32], MaskArray], float]:
+def torch_loss(settings: LossSettings, class_count: int) -> Callable[[NDArray[np.float32], PreparedMask], float]:
     """The loss of a recipe for arrays. Shapes: logits (N, C, h, w), target (N, h, w)."""
     import torch  # heavy, and needed only where a model is judged
 

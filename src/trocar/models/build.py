@@ -1,8 +1,8 @@
 """From settings to a network that takes uint8 frames: architecture, encoder weights, normalising.
 
 Architectures are `deeplabv3plus`, `notebook` and those of segmentation-models-pytorch as `smp/NAME`. Encoder weights
-come from the hub of timm (or segmentation-models-pytorch), from a safetensors file, or not at all. A trained model is reopened with
-`load_encoder_weights=False`: then nothing is fetched and no file is opened.
+come from the hub of timm (or segmentation-models-pytorch), from a safetensors file, or not at all; `notebook` takes
+Keras's .h5 too. A trained model is reopened with `load_encoder_weights=False`: then nothing is fetched or opened.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def load_encoder_file(encoder: nn.Module, path: Path, name: str) -> None:
     if isinstance(encoder, KerasResNet50) and path.suffix == ".h5":
         from trocar.interop.keras import load_resnet  # needs the extra `keras`
 
-        return load_resnet(encoder, path)
-    stored = _read_safetensors(path)
-    problems = fill_encoder(encoder, stored)
+        load_resnet(encoder, path)
+        return
+    problems = fill_encoder(encoder, _read_safetensors(path))
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(

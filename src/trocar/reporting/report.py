@@ -123,7 +123,7 @@ def _null_for_nan(tree: Any) -> Any:
         return {key: _null_for_nan(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [_null_for_nan(value) for value in tree]
-    return None if isinstance(tree, float) and math.isnan(tree) else tree
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree  # JSON has no infinity either
 
 
 def _galleries(evaluation: Evaluation, thresholds: Sequence[float]) -> list[Gallery]:

@@ -21,7 +21,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 
 from trocar import __version__
 from trocar.checkpoint import (
@@ -37,7 +36,7 @@ from trocar.checkpoint import (
 from trocar.config import ModelSettings, Recipe, load_recipe
 from trocar.data.augment import Augment
 from trocar.data.files import atomic_write_text
-from trocar.data.loading import NativeMasks, PreparedSet, default_workers, shuffled_plan
+from trocar.data.loading import NativeMasks, PreparedSet, default_workers, fixed_batches_plan, shuffled_plan
 from trocar.data.records import Record, Source
 from trocar.data.splits import Fold, read_split
 from trocar.devices import choose_device, choose_precision
@@ -57,6 +56,7 @@ from trocar.model_folder import (
 from trocar.models.build import Network, build_model
 from trocar.progress import Watcher
 from trocar.reporting.figures import plot_curves
+from trocar.training.board import open_board
 from trocar.training.guards import Interrupted, deterministic, explained_memory, stop_requests
 from trocar.training.judging import Judgement, judge
 from trocar.training.step import Tally, average_update, build_optimizer, learning_rate_at, train_step
@@ -115,7 +115,7 @@ class Training:
             self._restore()
             with (
                 stop_requests() as stop,
-                SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.position.epoch + 1) as self.board,
+                open_board(self.folder / "tensorboard", purge_step=self.position.epoch + 1) as self.board,
             ):
                 while self.position.epoch < self.settings.epochs and not self._out_of_patience():
                     self._run_epoch(stop)
@@ -124,7 +124,9 @@ class Training:
     def _prepare_data(self) -> None:
         recipe = self.recipe
         records = {side: self.source.select(self.fold.side(side)) for side in ("train", "val")}
-        self.train_set = self._prepare("training frames", records["train"], augment=Augment(recipe.augment))
+        self.train_set = self._prepare(
+            "training frames", records["train"], training=True, augment=Augment(recipe.augment)
+        )
         self.val_set = self._prepare("validation frames", records["val"])
         self.val_truths = NativeMasks.read(records["val"], recipe.preprocess, join=self.join)
         if not any(
@@ -136,11 +138,14 @@ class Training:
                 mend="change split.seed, split.val_share or split.val_from",
             )
 
-    def _prepare(self, what: str, records: Sequence[Record], augment: Augment | None = None) -> PreparedSet:
+    def _prepare(
+        self, what: str, records: Sequence[Record], *, training: bool = False, augment: Augment | None = None
+    ) -> PreparedSet:
         return PreparedSet(
             records,
             self.recipe.preprocess,
             join=self.join,
+            training=training,
             augment=augment,
             seed=self.settings.seed,
             memory_mb=self.settings.memory_mb,
@@ -199,7 +204,8 @@ class Training:
 
     def _plan(self) -> list[list[list[tuple[int, int]]]]:
         """The batches of the epoch under way, grouped into optimiser steps."""
-        plan = shuffled_plan(
+        make_plan = shuffled_plan if self.settings.batches == "shuffled-records" else fixed_batches_plan
+        plan = make_plan(
             len(self.train_set), self.settings.batch_size, seed=self.settings.seed, epoch=self.position.epoch
         )
         width = self.settings.accumulate
@@ -334,7 +340,8 @@ class Training:
             threshold=threshold,
             threshold_from="none: the most probable class wins"
             if threshold is None
-            else f"highest mean Dice per image at native size on {len(self.val_set)} validation records",
+            else f"highest mean Dice per image at native size on {len(self.val_set)} validation records"
+            + ("; records stand on two sides of the split" if self.split.shared_records else ""),
             provenance=provenance,
             scores=scores,
         )

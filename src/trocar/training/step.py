@@ -87,11 +87,14 @@ def train_step(
 def batch_overlap(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Dice and Jaccard of each image at threshold 0.5 or by argmax, at network size, 255 left out.
 
-    Several classes: the mean over classes that occur in prediction or truth. NaN where nothing is either.
+    Several classes: the mean over classes that occur in prediction or truth. NaN where nothing is either. Where masks
+    are shares, a pixel is instrument from one half on.
 
-    Shapes: logits (N, C, h, w), masks (N, h, w) uint8 -> two of (N,).
+    Shapes: logits (N, C, h, w), masks (N, h, w) uint8 or shares -> two of (N,).
     """
     counted = masks != 255
+    if masks.is_floating_point():
+        masks = (masks >= 0.5).to(torch.uint8)
     if logits.shape[1] == 1:
         pred, classes = (logits[:, 0] >= 0).to(torch.uint8), 2
     else:
