@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported: errors only
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -26,3 +29,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("drawn") / "data"
     return write_dataset(folder, procedures=4, frames_per_procedure=5, empty_share=0.2, clip_frames=4, size_hw=(64, 80))
+
+
+@pytest.fixture(scope="session")
+def tf() -> ModuleType:
+    """TensorFlow, on one thread; the test is skipped where the extra `keras` is not installed."""
+    tensorflow = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'trocar[keras]'")
+    tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+    return tensorflow

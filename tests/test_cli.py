@@ -79,9 +79,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in app.registered_commands if c.callback], ids=lambda c: c.name
-)
+@pytest.mark.parametrize("command", [c for c in app.registered_commands if c.callback], ids=lambda c: c.name)
 def test_every_verb_has_its_page(command) -> None:
     name = command.name
     page = DOCS / f"{name}.md"

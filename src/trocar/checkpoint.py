@@ -27,7 +27,7 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named groups of tensors (`model`, `average`, `optimizer`, `best`, `random`) and plain JSON state."""
+    """Named groups of tensors (`model`, `average`, `optimizer`, `kept`, `random`) and plain JSON state."""
 
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]

@@ -56,6 +56,14 @@ def test_one_training_record_is_refused() -> None:
         shuffled_plan(1, 8, seed=0, epoch=0)
 
 
+def test_loading_draws_nothing_from_the_global_generator() -> None:
+    prepared = PreparedSet(make_records(4), SETTINGS, join=True, augment=Augment(AugmentSettings()))
+    before = torch.get_rng_state()
+    list(prepared.batches(ordered_plan(4, 2)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine of one core
 def test_held_streamed_and_worker_samples_are_equal() -> None:
     plan = shuffled_plan(7, 3, seed=0, epoch=2)
     held = PreparedSet(make_records(7), SETTINGS, join=True, augment=Augment(AugmentSettings()))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -86,6 +89,24 @@ def test_threads_share_a_video(h264: Path) -> None:
         frames = list(pool.map(lambda index: read_frame(h264, index, "gray"), order))
     for index, frame in zip(order, frames, strict=True):
         assert abs(float(np.median(frame)) - (20 + index * 4)) <= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_reads_too(tmp_path: Path) -> None:
+    """As the loader's workers do. Freed in the child, what it inherits would make FFmpeg wait for ever."""
+    video = tmp_path / "Video.avi"
+    write_video(video, [np.full((288, 360), 20 + 4 * index, np.uint8) for index in range(30)])
+    script = """if True:
+        import os, sys
+        from trocar.data.video_frames import read_frame
+        assert abs(int(read_frame(sys.argv[1], 20).mean()) - 100) < 4
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if abs(int(read_frame(sys.argv[1], 10).mean()) - 60) < 4 else 3)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", script, str(video)], timeout=60, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_frame_that_is_not_there(h264: Path, tmp_path: Path) -> None:

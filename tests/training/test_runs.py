@@ -32,6 +32,7 @@ TINY = [
     "train.deterministic=true",
     "train.precision=fp32",
     "train.checkpoint_minutes=0",
+    "train.keep=last",  # the best may be from before an interruption, and hide what came after it
 ]
 
 
@@ -75,8 +76,14 @@ def test_a_run_holds_what_it_promises(finished: Path, recipe: Recipe) -> None:
     assert card["scores"]["train"]["records"] == len(split.fold().train)
     assert 0.05 <= card["threshold"] <= 0.95
     assert card["provenance"]["split_fingerprint"] == split.own_fingerprint()
-    best = max(rows, key=lambda row: float(row["val_dice"]))
-    assert card["provenance"]["best_epoch"] == int(best["epoch"])
+    assert card["provenance"]["best_epoch"] == 3
+
+
+def test_the_best_epoch_on_validation_becomes_the_model(recipe: Recipe, tmp_path: Path) -> None:
+    best = recipe.model_copy(update={"train": recipe.train.model_copy(update={"keep": "best", "epochs": 4})})
+    card = train(best, out=tmp_path / "run").card
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
+    assert card.provenance.best_epoch == int(max(rows, key=lambda row: float(row["val_dice"]))["epoch"])
 
 
 def test_training_twice_gives_the_same_weights(finished: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -132,4 +132,4 @@ def test_the_average_follows_its_formula() -> None:
         average.update_parameters(network)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
-    assert float(average.module.weight) == pytest.approx(expected, rel=1e-5)
+    assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-5)

@@ -85,8 +85,16 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
 
     def batches(self, plan: Sequence[Sequence[tuple[int, int]]], *, workers: int = 0) -> Iterator[Batch]:
         """The batches of a plan (lists of keys), in its order whatever the number of worker processes."""
-        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=_collate)  # type: ignore[arg-type]
-        yield from loader
+        own = (
+            torch.Generator()
+        )  # a loader draws a seed when it starts; from the global generator, resuming would shift it
+        yield from DataLoader(
+            self,
+            batch_sampler=plan,  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_collate,
+            generator=own,
+        )
 
     def _read(self, record: Record) -> tuple[ImageArray, PreparedMask]:
         image, mask = record.read()

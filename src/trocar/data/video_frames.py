@@ -111,7 +111,8 @@ _inherited: list[object] = []
 def _forget_after_fork() -> None:
     """A child shares its parent's file positions and may inherit a lock that nobody will release.
 
-    What it inherits is put aside, not freed: FFmpeg would wait for threads that only the parent has.
+    What it inherits is put aside, not freed: FFmpeg's colour conversion would wait for threads that only the
+    parent has.
     """
     global _readers, _readers_lock
     _inherited.append(_readers)

@@ -78,8 +78,9 @@ class Position:
     epoch: int = 0  # epochs finished
     step_in_epoch: int = 0  # optimiser steps done of the epoch that is under way
     step: int = 0  # optimiser steps done in all
-    best_epoch: int = 0
+    best_epoch: int = 0  # of the highest validation Dice so far
     best_dice: float = -1.0
+    kept_epoch: int = 0  # whose weights are to become the model
     seconds: float = 0.0  # of the epoch that is under way, over all sittings
     tally: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Training:
         self.settings = self.recipe.train
         self.loss = build_loss(self.recipe.loss, len(self.classes))
         self.position = Position()
-        self.best: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
         self.checkpoints = run / "checkpoints"
         self.saved_at = time.monotonic()
 
@@ -184,7 +185,7 @@ class Training:
             self.average.load_state_dict(checkpoint.tensors["average"])
         restore_optimizer(self.optimizer, checkpoint.tensors.get("optimizer", {}))
         restore_random(checkpoint.tensors["random"])
-        self.best = checkpoint.tensors.get("best", {})
+        self.kept = checkpoint.tensors.get("kept", {})
         self.fabric.strategy.precision.load_state_dict(checkpoint.state["precision"])
         self.position = Position(**checkpoint.state["position"])
         self.watcher.message(f"going on from step {self.position.step}, epoch {self.position.epoch + 1}")
@@ -194,7 +195,7 @@ class Training:
             "model": dict(self.network.state_dict()),
             "optimizer": optimizer_tensors(self.optimizer),
             "random": random_tensors(),
-            "best": self.best,
+            "kept": self.kept,
         }
         if self.average is not None:
             tensors["average"] = dict(self.average.state_dict())
@@ -272,9 +273,12 @@ class Training:
         }
         position.epoch, position.step_in_epoch, position.tally, position.seconds = position.epoch + 1, 0, {}, 0.0
         position.history.append(row)
-        if self.settings.keep == "last" or result.mean_dice > position.best_dice:
+        improved = result.mean_dice > position.best_dice
+        if improved:
             position.best_epoch, position.best_dice = position.epoch, result.mean_dice
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.judged.state_dict().items()}
+        if improved or self.settings.keep == "last":
+            position.kept_epoch = position.epoch
+            self.kept = {name: tensor.detach().cpu().clone() for name, tensor in self.judged.state_dict().items()}
         _write_log(self.folder, position.history)
         for name, value in row.items():
             self.board.add_scalar(name.replace("_", "/", 1), value, position.epoch)
@@ -293,7 +297,7 @@ class Training:
         """Choose the threshold on validation records, score train and val in float32, write the model folder."""
         plot_curves(self.position.history, self.folder / "curves.png")
         network = copy.deepcopy(self.judged)
-        network.load_state_dict(self.best)
+        network.load_state_dict(self.kept)
         self.watcher.message("choosing the threshold on validation frames, scoring train and val")
         threshold: float | None = None
         if len(self.classes) == 2:
@@ -324,7 +328,7 @@ class Training:
             fold=self.fold_name,
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
             epochs=self.position.epoch,
-            best_epoch=self.position.best_epoch,
+            best_epoch=self.position.kept_epoch,
             seed=self.settings.seed,
             device=self.device.type,
             precision=self.precision,
