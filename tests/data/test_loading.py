@@ -128,6 +128,16 @@ def test_an_ordered_plan_drops_nothing() -> None:
     assert [len(batch) for batch in ordered_plan(7, 3)] == [3, 3, 1]
 
 
+@pytest.mark.parametrize("memory_mb", [0, 4096])
+def test_images_that_need_no_resizing_load_without_a_warning(drawn: Path, memory_mb: int) -> None:
+    from trocar.data.sources import open_source
+
+    record = open_source(drawn).records[0]
+    prepared = PreparedSet([record], PreprocessSettings(size_hw=(64, 80)), join=True, memory_mb=memory_mb)
+    frame, _, _ = prepared[0, 0]
+    assert np.array_equal(frame.numpy(), record.image())
+
+
 def test_records_of_a_drawn_set_load(drawn: Path) -> None:
     from trocar.data.sources import open_source
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -78,7 +79,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
             frame, mask = self._frames[index], self._masks[index]
         else:
             prepared = self._read(self.records[index])
-            frame, mask = torch.from_numpy(prepared[0]), torch.from_numpy(prepared[1])
+            frame, mask = _as_tensor(prepared[0]), _as_tensor(prepared[1])
         if self.augment is not None:
             frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=name)
         return frame, mask, name
@@ -110,7 +111,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         for index, record in enumerate(self.records):
             try:
                 frame, mask = self._read(record)
-                frames[index], masks[index] = torch.from_numpy(frame), torch.from_numpy(mask)
+                frames[index], masks[index] = _as_tensor(frame), _as_tensor(mask)
             except UserError as problem:
                 problems.append(problem)
             if progress is not None:
@@ -188,6 +189,11 @@ def default_workers(device: str) -> int:
     """Processes that prepare images: many beside a GPU; beside a CPU that computes, few or none."""
     cores = os.cpu_count() or 1
     return min(8, cores - 1) if device != "cpu" else min(2, cores // 4)
+
+
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor; copied where it is read-only (an image that needed no resizing), as torch wants."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _collate(samples: list[tuple[Tensor, Tensor, str]]) -> Batch:
