@@ -19,7 +19,7 @@ from trocar.synthetic import write_dataset
 from trocar.training import train
 
 CARD = "dataset.json"  # by which a drawn set is known
-PROCEDURES, FRAMES, CLIP_FRAMES = 12, 12, 50
+PROCEDURES, FRAMES, CLIP_FRAMES = 36, 4, 50
 
 
 @dataclass(frozen=True)
