@@ -7,7 +7,6 @@ the convention of `evaluation`, which judges finished models.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,7 @@ from trocar.data.preprocess import restore
 from trocar.data.records import MaskArray
 from trocar.losses import Loss
 from trocar.metrics.overlap import class_counts, threshold_sweep
+from trocar.metrics.summary import mean_of_defined
 
 
 @dataclass
@@ -34,12 +34,12 @@ class Judgement:
     @property
     def mean_dice(self) -> float:
         """Mean over images, frames whose truth is empty left out."""
-        return nanmean(self.dice)
+        return mean_of_defined(self.dice)
 
     @property
     def mean_jaccard(self) -> float:
         """Mean over images, frames whose truth is empty left out."""
-        return nanmean(self.jaccard)
+        return mean_of_defined(self.jaccard)
 
 
 @torch.inference_mode()
@@ -84,13 +84,7 @@ def _score(
     pred = (planes[0] >= threshold).astype(np.uint8) if binary else planes.argmax(axis=0).astype(np.uint8)
     counts = class_counts(pred, truth, 2 if binary else len(planes))[1:]
     empty = not any(count.true for count in counts)
-    result.dice.append(math.nan if empty else nanmean([count.dice for count in counts]))
-    result.jaccard.append(math.nan if empty else nanmean([count.jaccard for count in counts]))
+    result.dice.append(math.nan if empty else mean_of_defined([count.dice for count in counts]))
+    result.jaccard.append(math.nan if empty else mean_of_defined([count.jaccard for count in counts]))
     if sweep and binary:
         result.sweeps.append(threshold_sweep(planes[0], truth))
-
-
-def nanmean(values: Sequence[float]) -> float:
-    """Mean of the defined values; NaN where none is."""
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
