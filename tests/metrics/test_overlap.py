@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from scipy.spatial import distance
 from sklearn import metrics as sklearn_metrics
 
 from trocar.metrics.overlap import (
     THRESHOLDS,
     Counts,
+    accuracy,
     best_threshold,
     class_counts,
     counts,
@@ -21,10 +23,12 @@ from trocar.metrics.overlap import (
     jaccard,
     precision,
     recall,
+    specificity,
     threshold_sweep,
 )
 
-ALL = (dice, jaccard, precision, recall)
+ALL = (dice, jaccard, precision, recall, specificity, accuracy)
+OF_THE_INSTRUMENT = (dice, jaccard, precision, recall)
 EMPTY, FULL = np.zeros((4, 5), bool), np.ones((4, 5), bool)
 SHAPE = (7, 9)
 masks = hnp.arrays(np.bool_, SHAPE)
@@ -43,6 +47,8 @@ def test_a_case_worked_by_hand() -> None:
     assert jaccard(pred, target) == 2 / 5
     assert precision(pred, target) == 2 / 3
     assert recall(pred, target) == 1 / 2
+    assert specificity(pred, target) == 3 / 4
+    assert accuracy(pred, target) == 5 / 8
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -55,10 +61,13 @@ def test_agrees_with_scipy_and_scikit_learn(seed: int) -> None:
     assert jaccard(pred, target) == pytest.approx(sklearn_metrics.jaccard_score(t, p), rel=1e-12)
     assert precision(pred, target) == pytest.approx(sklearn_metrics.precision_score(t, p), rel=1e-12)
     assert recall(pred, target) == pytest.approx(sklearn_metrics.recall_score(t, p), rel=1e-12)
+    assert specificity(pred, target) == pytest.approx(sklearn_metrics.recall_score(t, p, pos_label=0), rel=1e-12)
+    assert accuracy(pred, target) == pytest.approx(sklearn_metrics.accuracy_score(t, p), rel=1e-12)
 
 
 def test_dice_of_two_empty_masks_is_nan() -> None:
-    assert all(math.isnan(metric(EMPTY, EMPTY)) for metric in ALL)
+    assert all(math.isnan(metric(EMPTY, EMPTY)) for metric in OF_THE_INSTRUMENT)
+    assert specificity(EMPTY, EMPTY) == accuracy(EMPTY, EMPTY) == 1
 
 
 def test_one_empty_mask_scores_zero_and_leaves_its_own_ratio_undefined() -> None:
@@ -66,6 +75,14 @@ def test_one_empty_mask_scores_zero_and_leaves_its_own_ratio_undefined() -> None
     assert math.isnan(recall(FULL, EMPTY))
     assert dice(EMPTY, FULL) == jaccard(EMPTY, FULL) == recall(EMPTY, FULL) == 0
     assert math.isnan(precision(EMPTY, FULL))
+    assert specificity(FULL, EMPTY) == accuracy(FULL, EMPTY) == accuracy(EMPTY, FULL) == 0
+    assert math.isnan(specificity(EMPTY, FULL))
+
+
+def test_where_every_pixel_is_ignored_nothing_is_defined() -> None:
+    nothing = counts(FULL, EMPTY, FULL)
+    for name in ("dice", "jaccard", "precision", "recall", "specificity", "accuracy"):
+        assert math.isnan(getattr(nothing, name))
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -91,6 +108,25 @@ def test_properties_of_any_two_masks(pred: np.ndarray, target: np.ndarray) -> No
         assert j == jaccard(target, pred)
         assert (d == 1) == bool((pred == target).all())
     assert precision(pred, target) == pytest.approx(recall(target, pred), nan_ok=True)
+    assert specificity(pred, target) == pytest.approx(recall(~pred, ~target), nan_ok=True)
+    assert accuracy(pred, target) == accuracy(target, pred) == accuracy(~pred, ~target)
+
+
+@given(masks, masks, masks)
+def test_turning_all_of_them_changes_no_count(pred: np.ndarray, target: np.ndarray, ignore: np.ndarray) -> None:
+    for turn in (np.flipud, np.fliplr, np.rot90, np.transpose):
+        assert counts(turn(pred), turn(target), turn(ignore)) == counts(pred, target, ignore)
+
+
+@given(masks, masks)
+def test_overlap_with_a_mask_eroded_further_never_rises(mask: np.ndarray, around: np.ndarray) -> None:
+    mask = mask | ndimage.binary_dilation(around)  # something that is not gone after one step
+    eroded = [mask]
+    while eroded[-1].any():
+        eroded.append(ndimage.binary_erosion(eroded[-1]))
+    for metric in (dice, jaccard, recall, accuracy):
+        scores = [metric(one, mask) for one in eroded if mask.any()]
+        assert scores == sorted(scores, reverse=True)
 
 
 @given(masks, masks, masks, masks)
@@ -99,7 +135,7 @@ def test_ignored_pixels_count_nowhere(pred, other, target, ignore) -> None:
     assert counts(pred, target, ignore) == counts(changed, target, ignore)
     kept = ~ignore
     flat = counts(pred[kept][None], target[kept][None])  # as if the ignored pixels were not there
-    assert counts(pred, target, ignore) == Counts(flat.found, flat.false, flat.missed, int(ignore.sum()))
+    assert counts(pred, target, ignore) == Counts(flat.found, flat.false, flat.missed, int(ignore.sum()), flat.rejected)
 
 
 @given(labels, labels)
@@ -114,18 +150,19 @@ def test_class_counts_agree_with_a_confusion_matrix(pred: np.ndarray, target: np
         assert result.false == matrix[:, index].sum() - matrix[index, index]
         assert result.missed == matrix[index].sum() - matrix[index, index]
         assert result.ignored == (~kept).sum()
+        assert result.rejected == np.delete(np.delete(matrix, index, 0), index, 1).sum()
 
 
 def test_instrument_counts_join_the_classes() -> None:
-    target = np.array([[0, 1, 2, 255]], np.uint8)
-    pred = np.array([[2, 2, 1, 1]], np.uint8)
-    assert instrument_counts(pred, target) == Counts(found=2, false=1, missed=0, ignored=1)
+    target = np.array([[0, 1, 2, 255, 0]], np.uint8)
+    pred = np.array([[2, 2, 1, 1, 0]], np.uint8)
+    assert instrument_counts(pred, target) == Counts(found=2, false=1, missed=0, ignored=1, rejected=1)
 
 
 def test_counts_add_up_to_the_pooled_score() -> None:
     a, b = drawn_pair(1), drawn_pair(2)
     pooled = counts(*a) + counts(*b)
-    assert pooled.dice == dice(np.hstack([a[0], b[0]]), np.hstack([a[1], b[1]]))
+    assert pooled == counts(np.hstack([a[0], b[0]]), np.hstack([a[1], b[1]]))
 
 
 # ------------------------------------------------------------------ thresholds

@@ -1,7 +1,7 @@
 """Overlap of a predicted mask with the true one, and the choice of a threshold by it.
 
-Everything here is a ratio of three counts of pixels: found, falsely found, missed. It covers one image at one size;
-averaging, intervals and what a report says of frames without instrument are elsewhere. Undefined is NaN.
+Everything here is a ratio of counts of pixels: found, falsely found, missed, rightly not predicted. It covers one image
+at one size; averaging, intervals and what a report says of frames without instrument are elsewhere. Undefined is NaN.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Counts:
     false: int  # predicted, not true
     missed: int  # true, not predicted
     ignored: int = 0  # left out, as the truth says 255 there
+    rejected: int = 0  # neither predicted nor true
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -36,6 +37,7 @@ class Counts:
             self.false + other.false,
             self.missed + other.missed,
             self.ignored + other.ignored,
+            self.rejected + other.rejected,
         )
 
     @property
@@ -68,6 +70,17 @@ class Counts:
         """Share of the true pixels that are predicted, 0 to 1; NaN where nothing is true."""
         return _ratio(self.found, self.true)
 
+    @property
+    def specificity(self) -> float:
+        """Share of the pixels that are not true that are not predicted, 0 to 1; NaN where every pixel is true."""
+        return _ratio(self.rejected, self.rejected + self.false)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all counted pixels that are right, 0 to 1; NaN where every pixel is ignored."""
+        right = self.found + self.rejected
+        return _ratio(right, right + self.false + self.missed)
+
 
 def counts(pred: BoolArray, target: BoolArray, ignore: BoolArray | None = None) -> Counts:
     """Count one class. Pixels where `ignore` is True count nowhere, whatever was predicted there.
@@ -81,12 +94,10 @@ def counts(pred: BoolArray, target: BoolArray, ignore: BoolArray | None = None) 
         _all_bool(ignore)
         pred, target = pred & ~ignore, target & ~ignore
     found = int(np.count_nonzero(pred & target))
-    return Counts(
-        found=found,
-        false=int(np.count_nonzero(pred)) - found,
-        missed=int(np.count_nonzero(target)) - found,
-        ignored=0 if ignore is None else int(np.count_nonzero(ignore)),
-    )
+    false = int(np.count_nonzero(pred)) - found
+    missed = int(np.count_nonzero(target)) - found
+    ignored = 0 if ignore is None else int(np.count_nonzero(ignore))
+    return Counts(found, false, missed, ignored, rejected=target.size - ignored - found - false - missed)
 
 
 def class_counts(pred: MaskArray, target: MaskArray, class_count: int) -> list[Counts]:
@@ -143,6 +154,22 @@ def recall(pred: BoolArray, target: BoolArray) -> float:
     Shapes: pred, target (H, W), True = instrument, at the image's own size.
     """
     return counts(pred, target).recall
+
+
+def specificity(pred: BoolArray, target: BoolArray) -> float:
+    """Share of the pixels that are not true that are not predicted, from 0 to 1; NaN where every pixel is true.
+
+    Shapes: pred, target (H, W), True = instrument, at the image's own size.
+    """
+    return counts(pred, target).specificity
+
+
+def accuracy(pred: BoolArray, target: BoolArray) -> float:
+    """Share of the pixels that are right, instrument and background alike, from 0 to 1.
+
+    Shapes: pred, target (H, W), True = instrument, at the image's own size.
+    """
+    return counts(pred, target).accuracy
 
 
 def threshold_sweep(
