@@ -4,18 +4,22 @@ in a known way. No file of it is an image, no network is run."""
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 
 from trocar.config import LossSettings, ModelSettings, PreprocessSettings, Recipe
 from trocar.data.preprocess import place, prepare_mask
 from trocar.data.records import Record, Source
 from trocar.data.splits import Fold, Split, write_split
-from trocar.model_folder import ModelCard, Provenance, Scores, write_model
+from trocar.evaluation import parts as evaluation_parts
+from trocar.metrics.failure import quality
+from trocar.model_folder import ModelCard, Provenance, Scores, read_card, write_model
 
 HEIGHT, WIDTH = 48, 64
 SIZE_HW = (32, 48)
@@ -163,4 +167,19 @@ class FakePredictor:
             threshold=self.threshold,
             network_logits=logits,
             placement=placement,
+            disagreement=math.nan,
+            quality=quality(probabilities, None if len(probabilities) > 1 else self.threshold),
         )
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Models are opened as fakes in the test folders that import this; the folders opened are listed."""
+    folders: list[Path] = []
+
+    def open_fake(folder: Path, device: str, threshold: float | None, *, flips: bool) -> FakePredictor:
+        folders.append(folder)
+        return FakePredictor(read_card(folder), threshold)
+
+    monkeypatch.setattr(evaluation_parts, "open_predictor", open_fake)
+    return folders

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,10 +18,14 @@ from safetensors import SafetensorError, safe_open
 from trocar import model_folder
 from trocar.config import Clahe, LossSettings, ModelSettings, PreprocessSettings
 from trocar.errors import UserError, UserErrors
+from trocar.metrics.failure import DiceBound
 from trocar.model_folder import (
     ModelCard,
     Provenance,
+    QualityLimit,
     Scores,
+    TemperatureScaling,
+    ValidationCurve,
     derived_licence,
     read_card,
     read_tensors,
@@ -370,3 +375,66 @@ def test_the_licence_names_data_and_start() -> None:
 def test_importing_it_imports_no_torch() -> None:
     code = "import sys, trocar.model_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------ what was learnt from validation
+
+
+LEARNT: dict[str, Any] = {
+    "threshold_curve": ValidationCurve(
+        thresholds=tuple(percent / 100 for percent in range(5, 96)),
+        dice=tuple(0.9 - abs(percent - 45) / 500 for percent in range(5, 96)),
+        frames=17,
+    ),
+    "calibration": TemperatureScaling(temperature=1.25, ece=0.0312, ece_after=0.0101, frames=20),
+    "quality": QualityLimit(
+        limit=0.9,
+        factor=3.0,
+        bad_dice=0.7,
+        alpha=0.1,
+        frames=18,
+        assumption=DiceBound(3.0, 0.1, 18).in_words(),
+    ),
+}
+
+
+def test_a_card_tells_what_was_learnt_from_validation(tmp_path: Path) -> None:
+    card = make_card(**LEARNT)
+    write_model(tmp_path / "model", card, TENSORS, "")
+    assert read_card(tmp_path / "model").model_copy(update={"files": {}}) == card
+    text = readme(card)
+    assert "| threshold | 0.05 | 0.20 | 0.35 | 0.50 | 0.65 | 0.80 | 0.95 |\n|---|---|---|---|---|---|---|---|\n" in text
+    assert "| Dice, mean over 17 frames | 0.8200 | 0.8500 | 0.8800 | 0.8900 | 0.8600 | 0.8300 | 0.8000 |" in text
+    assert "0.0312; after temperature scaling by 1.2500: 0.0101." in text
+    assert "below 0.9000 are to be looked at" in text
+    assert "exchangeable with the 18 validation frames" in text
+    assert "at least 1 - 3 (1 - q)" in text
+
+
+def test_what_could_not_be_learnt_is_said() -> None:
+    few = DiceBound(math.nan, 0.1, 4)
+    text = readme(
+        make_card(
+            calibration=TemperatureScaling(temperature=None, ece=0.5, ece_after=None, frames=4),
+            quality=QualityLimit(limit=None, factor=None, bad_dice=0.7, alpha=0.1, frames=4, assumption=few.in_words()),
+        )
+    )
+    assert "0.5000; no temperature fits." in text
+    assert "Quality promises nothing: none: 4 validation frames in which something was found are too few" in text
+    assert "| threshold | 0.05" not in text
+
+
+def test_a_card_from_before_these_fields_still_opens(folder: Path) -> None:
+    tree = json.loads((folder / "model.json").read_text())
+    for name in LEARNT:
+        del tree[name]
+    (folder / "model.json").write_text(json.dumps(tree))
+    card = read_card(folder)
+    assert card.threshold_curve is card.calibration is card.quality is None
+    assert card.format == 1
+    assert "Threshold, calibration" not in readme(card)
+
+
+def test_a_curve_with_a_dice_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 thresholds but 1 Dice"):
+        ValidationCurve(thresholds=(0.4, 0.5), dice=(0.8,), frames=3)

@@ -2,4 +2,5 @@
 
 from trocar.cli import main
 
-main()
+if __name__ == "__main__":  # processes that score import this module again
+    main()

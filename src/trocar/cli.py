@@ -8,6 +8,7 @@ Results go to stdout (`--json`: one document and nothing else), progress and err
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -196,9 +197,15 @@ def evaluate(
     side: Annotated[Literal["train", "val", "test"], Option(help="side of the split to score")] = "test",
     out: Annotated[Path, Option(help="where the report goes")] = Path("report"),
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    flips: Annotated[
+        bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
+    ] = False,
     as_labelled: Annotated[
         bool,
         Option("--as-labelled", help="leave the masks alone where the model's recipe (the notebook's) alters them"),
+    ] = False,
+    centreline: Annotated[
+        bool, Option("--centreline", help="score clDice too, for thin tools: takes longer than all other scores")
     ] = False,
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
     overrides: DataOverrides = None,
@@ -220,7 +227,10 @@ def evaluate(
             side=side,
             device=device,
             threshold=threshold,
+            flips=flips,
             as_labelled=as_labelled,
+            centreline=centreline,
+            workers=os.cpu_count() or 1,
             progress=progress,
         )
     report = write_report(result, out, pictures=pictures)
@@ -228,6 +238,52 @@ def evaluate(
         console.print_json({"report": str(report), **result.as_dict()})
     else:
         console.show_evaluation(result, report)
+
+
+# ------------------------------------------------------------------ compare
+
+
+@verb
+def compare(
+    reports: Annotated[
+        list[Path],
+        Argument(
+            metavar="REPORT...", help="reports of `trocar evaluate`; a folder of several is one result of many runs"
+        ),
+    ],
+    score: Annotated[str, Option(help="column of per_image.csv that is compared")] = "dice",
+    higher_is_better: Annotated[
+        bool | None,
+        Option("--higher-is-better/--lower-is-better", help="else by the name of the score", show_default=False),
+    ] = None,
+    common: Annotated[
+        bool, Option("--common", help="go on with the common frames where the reports are not of the same ones")
+    ] = False,
+    published: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=DICE/JACCARD", help="check whether published means can be of one set; may be repeated"),
+    ] = None,
+    out: Annotated[Path | None, Option(help="write compare.html and compare.json there")] = None,
+    pictures: Annotated[bool, Option(help="embed the frames (of patients) that changed most in the page")] = True,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Compare reports on the same frames: differences with intervals, tests, ranks, and what may be said of them."""
+    from trocar import comparing
+    from trocar.console_compare import show_comparison
+
+    result = comparing.compare(
+        reports, score=score, higher_is_better=higher_is_better, common=common, published=published or ()
+    )
+    page = None
+    if out is not None:
+        from trocar.reporting.comparison import write_comparison  # draws with matplotlib
+
+        page = write_comparison(result, out, pictures=pictures, device=device)
+    if json:
+        console.print_json({"page": None if page is None else str(page), **result.as_dict()})
+    else:
+        show_comparison(result, page)
 
 
 # ------------------------------------------------------------------ predict
@@ -241,6 +297,9 @@ def predict(
     probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
     overlays: Annotated[bool, Option(help="write overlays for looking at")] = True,
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    flips: Annotated[
+        bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
+    ] = False,
     batch_size: Annotated[int, Option(min=1, help="frames predicted at once")] = 4,
     device: Device = "auto",
     json: Json = False,
@@ -258,6 +317,7 @@ def predict(
             probabilities=probabilities,
             overlays=overlays,
             threshold=threshold,
+            flips=flips,
             progress=progress,
         )
     if json:

@@ -35,6 +35,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 S = TypeVar("S", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Target: TypeAlias = Literal["instrument", "parts", "types"]
 
 
 class Settings(BaseModel):
@@ -60,9 +61,11 @@ class DataSettings(Settings):
         description="folder layout: `folder` makes each sub-folder of images a group (patient, video), `none` each "
         "image its own; `auto` takes folders where there are any",
     )
-    target: Literal["instrument", "parts"] = Field(
+    target: Target = Field(
         "instrument",
-        description="`instrument` joins all classes but the background into one; `parts` keeps them",
+        description="`instrument`: one class for every instrument; `parts`: shaft, wrist, clasper and the like; "
+        "`types`: kinds of instruments. Research sets label one or both, see docs/data.md; of a folder with a class "
+        "table, parts and types both keep all its classes",
     )
     every: PositiveInt = Field(1, description="of a video take every n-th frame only")
     exclude: tuple[str, ...] = Field((), description="names of records to leave out")
@@ -394,7 +397,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _shares_are_of_one_class(self) -> Recipe:
-        if self.preprocess.mask_resize == "bilinear" and self.data.target == "parts":
+        if self.preprocess.mask_resize == "bilinear" and self.data.target != "instrument":
             raise ValueError("preprocess.mask_resize=bilinear mixes class indices: set data.target=instrument")
         return self
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from trocar.errors import UserError
+from trocar.plain import without_nan
 from trocar.progress import Watcher
 
 if TYPE_CHECKING:
@@ -41,19 +41,6 @@ def print_error(error: UserError, *, as_json: bool) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; NaN and infinities, which JSON lacks, become null."""
     sys.stdout.write(json.dumps(without_nan(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def without_nan(value: Any) -> Any:
-    """The same tree with null for every float that JSON cannot say."""
-    if isinstance(value, BaseModel):
-        return without_nan(value.model_dump(mode="python"))
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return value
 
 
 @contextmanager
@@ -166,7 +153,7 @@ def show_conversion(model: Path, notes: Sequence[str]) -> None:
 
 def show_evaluation(evaluation: Evaluation, report: Path) -> None:
     """Verdict, warnings, figures with intervals, the worst frames, the place of the report."""
-    from trocar.reporting.report import verdict
+    from trocar.reporting.words import verdict
 
     out.print(verdict(evaluation), markup=False)
     for warning in evaluation.warnings:
@@ -192,6 +179,8 @@ def show_predictions(summary: PredictionSummary, folder: Path) -> None:
     frames = sum(one.frames for one in summary.predictions)
     videos = sum(one.kind == "video" for one in summary.predictions)
     out.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
+    if summary.quality_limit is not None:
+        _show_quality(summary, frames)
     for one in summary.predictions:
         if one.lost_frames or one.damaged_frames or not one.complete:
             end = "" if one.complete else "; it cannot be read to its end"
@@ -200,6 +189,18 @@ def show_predictions(summary: PredictionSummary, folder: Path) -> None:
     for what in ("masks", "overlays", "probabilities"):
         if (folder / what).is_dir():
             out.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+
+
+def _show_quality(summary: PredictionSummary, frames: int) -> None:
+    """How many frames are to be looked at, how many have no quality, and what that promises."""
+    videos = [one for one in summary.predictions if one.kind == "video"]
+    images = [one for one in summary.predictions if one.kind == "image"]
+    marked = sum(one.look_at is True for one in images) + sum(len(one.frames_to_look_at) for one in videos)
+    unknown = sum(one.quality is None for one in images) + sum(one.frame_quality.count(None) for one in videos)
+    text = f"{marked} of {frames} frames to look at (quality under {summary.quality_limit:.3f}; see predictions.json)"
+    empty = f"; {unknown} in which nothing was found have no quality" if unknown else ""
+    out.print(text + empty, markup=False, soft_wrap=True)
+    out.print(f"the limit promises: {summary.quality_promise}", markup=False, soft_wrap=True)
 
 
 def show_demo(result: DemoResult) -> None:

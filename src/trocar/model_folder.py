@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -32,6 +32,7 @@ from trocar.config import (
     ModelSettings,
     PreprocessSettings,
     Settings,
+    Target,
     mask_steps_in_words,
     validate,
 )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 CARD, WEIGHTS, README, LICENCE = "model.json", "weights.safetensors", "README.md", "LICENSE"
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"}
+CURVE_COLUMNS: Final = 7  # of the table in the README
 COPY_AGAIN = "copy the whole folder again from where it came from, or train it again"
 
 
@@ -76,6 +78,43 @@ class Provenance(Settings):
     versions: dict[str, str] = Field({}, description="versions of the libraries that matter")
 
 
+class ValidationCurve(Settings):
+    """Mean Dice on the validation side at every threshold, among which the model's own was chosen."""
+
+    thresholds: tuple[float, ...] = Field(description="probabilities from which a pixel is instrument, rising")
+    dice: tuple[float, ...] = Field(description="mean over frames of Dice at each, at native size")
+    frames: NonNegativeInt = Field(description="validation frames that show an instrument: others have no Dice")
+
+    @model_validator(mode="after")
+    def _one_dice_a_threshold(self) -> ValidationCurve:
+        if len(self.thresholds) != len(self.dice):
+            raise ValueError(f"{len(self.thresholds)} thresholds but {len(self.dice)} Dice")
+        return self
+
+
+class TemperatureScaling(Settings):
+    """What makes the probabilities of the validation side right on average, and how far off they were."""
+
+    temperature: PositiveFloat | None = Field(
+        description="a calibrated probability is sigmoid(logit / temperature); null: none fits"
+    )
+    ece: float | None = Field(description="expected calibration error of the probabilities as they come")
+    ece_after: float | None = Field(description="the same after temperature scaling")
+    frames: NonNegativeInt = Field(description="validation frames it was fitted on")
+    resolution: str = Field("network size", description="at what size, in words")
+
+
+class QualityLimit(Settings):
+    """From which quality on a mask can be trusted so far, as validation frames say. `metrics.failure` has the terms."""
+
+    limit: float | None = Field(description="frames of a lower quality are to be looked at; null: nothing is promised")
+    factor: float | None = Field(description="Dice is promised to be at least 1 - factor (1 - quality)")
+    bad_dice: Fraction = Field(description="Dice that the bound reaches at the limit")
+    alpha: Fraction = Field(description="share of frames for which the promise may fail")
+    frames: NonNegativeInt = Field(description="validation frames it rests on: those in which something was found")
+    assumption: str = Field(description="what is promised and under which assumption, or why nothing is, in words")
+
+
 class ModelCard(Settings):
     """What `model.json` holds."""
 
@@ -83,7 +122,7 @@ class ModelCard(Settings):
     trocar_version: str = __version__
     name: str = Field(description="name for people")
     classes: tuple[str, ...] = Field(min_length=2, description="name of each class index; [0] is the background")
-    target: Literal["instrument", "parts"] = Field(description="which classes of the data were learnt")
+    target: Target = Field(description="which classes of the data were learnt")
     model: ModelSettings
     preprocess: PreprocessSettings
     loss: LossSettings
@@ -91,6 +130,11 @@ class ModelCard(Settings):
         description="probability from which a pixel is instrument; null where there are several classes (argmax)"
     )
     threshold_from: str = Field(description="on what the threshold was chosen, in words")
+    threshold_curve: ValidationCurve | None = Field(None, description="Dice against threshold on validation records")
+    calibration: TemperatureScaling | None = Field(
+        None, description="temperature scaling, fitted on validation records"
+    )
+    quality: QualityLimit | None = Field(None, description="when to look at a mask, fitted on validation records")
     provenance: Provenance
     scores: dict[str, Scores] = Field({}, description="by side: train, val")
     files: dict[str, str] = Field({}, description="SHA-256 of every other file of the folder")
@@ -413,6 +457,38 @@ says how the model does elsewhere: for that, `trocar evaluate` on data it has ne
 None were taken.
 {% endif %}
 
+{% if card.threshold_curve or card.calibration or card.quality %}
+## Threshold, calibration, quality
+
+Fitted on the validation side; how they do elsewhere, `trocar evaluate` tells.
+
+{% if curve %}
+| threshold |{% for threshold, _ in curve %} {{ "%.2f" | format(threshold) }} |{% endfor %}
+
+|---|{{ "---|" * (curve | length) }}
+| Dice, mean over {{ card.threshold_curve.frames }} frames |{% for _, dice in curve %} {{ dice | figure }} |{% endfor %}
+
+
+{% endif %}
+{% if card.calibration %}
+{% set c = card.calibration %}
+- Expected calibration error (at {{ c.resolution }}, {{ c.frames }} frames): {{ c.ece | figure }}
+{%- if c.temperature %}; after temperature scaling by {{ c.temperature | figure }}: {{ c.ece_after | figure }}.
+  The threshold belongs to the unscaled probabilities, which are the ones that come out
+{%- else %}; no temperature fits
+{%- endif %}.
+{% endif %}
+{% if card.quality %}
+{% set q = card.quality %}
+{% if q.limit is not none %}
+- Frames whose quality is below {{ q.limit | figure }} are to be looked at. Promised: {{ q.assumption }}.
+  For a frame of quality q the promise is a Dice of at least 1 - {{ "%.3g" | format(q.factor) }} (1 - q).
+{% else %}
+- Quality promises nothing: {{ q.assumption }}.
+{% endif %}
+{% endif %}
+
+{% endif %}
 ## Use
 
 ```
@@ -441,5 +517,18 @@ def readme(card: ModelCard) -> str:
     environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.4f}"
     height, width = card.preprocess.size_hw
     return environment.from_string(README_TEMPLATE).render(
-        card=card, p=card.provenance, h=height, w=width, mask_steps=mask_steps_in_words(card.preprocess)
+        card=card,
+        p=card.provenance,
+        h=height,
+        w=width,
+        mask_steps=mask_steps_in_words(card.preprocess),
+        curve=_few_points(card.threshold_curve),
     )
+
+
+def _few_points(curve: ValidationCurve | None) -> list[tuple[float, float]]:
+    """Threshold and Dice at some of the points, evenly: the whole curve is in `model.json`."""
+    if curve is None or not curve.dice:
+        return []
+    chosen = np.unique(np.linspace(0, len(curve.dice) - 1, CURVE_COLUMNS).round().astype(int))
+    return [(curve.thresholds[index], curve.dice[index]) for index in chosen]

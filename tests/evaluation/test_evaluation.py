@@ -124,7 +124,7 @@ def test_the_training_loss_is_counted_over_batches_as_training_does(tmp_path: Pa
     expected = sum(
         float(loss(torch.from_numpy(logits[b]), torch.from_numpy(masks[b]))) * len(masks[b]) for b in batches
     )
-    assert result.training_loss == pytest.approx(expected / 15, rel=1e-6)
+    assert result.scores.training_loss == pytest.approx(expected / 15, rel=1e-6)
 
 
 def test_without_a_split_every_record_is_scored_and_the_result_says_so(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_model_of_parts_on_truth_without_them_is_judged_on_the_instrument(tmp_
     result = evaluate(make_source(), model=run)
     assert not result.summary.classes
     assert "shaft, tip are scored as one instrument" in result.notes[0]
-    assert math.isnan(result.training_loss)
+    assert math.isnan(result.scores.training_loss)
     assert math.isnan(result.rows[0].cross_entropy)
 
 
@@ -228,7 +228,7 @@ def test_a_folder_of_masks_is_scored_like_a_model(tmp_path: Path, value: int, be
     result = evaluate(source, predictions=tmp_path / "p")
     model = evaluate(source, model=write_run(tmp_path / "run", source))
     assert [row.dice for row in result.rows[:4]] == [row.dice for row in model.rows[:4]]
-    assert math.isnan(result.training_loss)
+    assert math.isnan(result.scores.training_loss)
     assert "cross_entropy" not in result.summary.scores
     assert [side.side for side in result.sides] == ["all records"]
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trocar import console
 from trocar.errors import UserError, UserErrors
 from trocar.inference import predict as module
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Prediction, Predictor
+from trocar.model_folder import ModelCard, QualityLimit
 
 Pixels = NDArray[np.uint8]
 
@@ -402,3 +405,79 @@ def test_progress_rises_to_the_number_of_frames(
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
     assert seen == sorted(seen)
+
+
+# ------------------------------------------------------------------ quality
+
+
+@pytest.fixture
+def with_a_limit(by_brightness: Predictor, make_card: Callable[..., ModelCard]) -> Predictor:
+    limit = QualityLimit(limit=0.9, factor=3, bad_dice=0.7, alpha=0.1, frames=20, assumption="if exchangeable")
+    return Predictor(by_brightness.engine, make_card(quality=limit))
+
+
+def one_level(grey: int) -> Pixels:
+    """Bright enough for 128 + 16 x logit; its mask is all or nothing."""
+    return np.full((64, 96, 3), grey, np.uint8)
+
+
+SURE, UNSURE, NOTHING = 255, 136, 0  # qualities: above 0.99; 2 p / (1 + p) of p = 0.62: 0.77; none
+
+
+def test_images_to_look_at_are_marked(
+    tmp_path: Path, with_a_limit: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, grey in (("a", SURE), ("b", UNSURE), ("c", NOTHING)):
+        save(tmp_path / f"{name}.png", one_level(grey))
+    summary = predict([tmp_path / f"{name}.png" for name in "abc"], with_a_limit, tmp_path / "out")
+    listed = told(tmp_path / "out")["predictions"]
+    assert [entry["look_at"] for entry in listed] == [False, True, None]
+    p = 1 / (1 + math.exp(-0.5))
+    assert listed[1]["quality"] == pytest.approx(2 * p / (1 + p), abs=1e-4)
+    assert listed[0]["quality"] > 0.99
+    assert listed[2]["quality"] is None
+    assert [entry["disagreement"] for entry in listed] == [None] * 3
+    assert told(tmp_path / "out")["quality_limit"] == 0.9
+    console.show_predictions(summary, tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert "1 of 3 frames to look at (quality under 0.900" in shown
+    assert "1 in which nothing was found have no quality" in shown
+    assert "the limit promises: if exchangeable" in shown
+
+
+def test_frames_of_a_video_to_look_at_are_listed(
+    tmp_path: Path, with_a_limit: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = [SURE, UNSURE, NOTHING, SURE, UNSURE]
+    save_clip(tmp_path / "clip.mkv", [one_level(grey) for grey in levels])
+    summary = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "out", batch_size=2)
+    entry = told(tmp_path / "out")["predictions"][0]
+    assert entry["frames_to_look_at"] == [1, 4]
+    assert entry["look_at"] is True
+    assert len(entry["frame_quality"]) == 5
+    assert entry["frame_quality"][2] is None
+    assert entry["frame_quality"][1] == entry["frame_quality"][4] < 0.9 < entry["frame_quality"][0]
+    assert entry["quality"] == pytest.approx(np.mean([q for q in entry["frame_quality"] if q is not None]), abs=1e-4)
+    console.show_predictions(summary, tmp_path / "out")
+    assert "2 of 5 frames to look at" in capsys.readouterr().out
+
+
+def test_without_a_limit_nothing_is_marked(
+    tmp_path: Path, by_brightness: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "b.png", one_level(UNSURE))
+    summary = predict([tmp_path / "b.png"], by_brightness, tmp_path / "out")
+    assert summary.predictions[0].look_at is None
+    assert summary.predictions[0].quality == pytest.approx(0.767, abs=1e-3)
+    assert summary.quality_limit is None
+    console.show_predictions(summary, tmp_path / "out")
+    assert "look at" not in capsys.readouterr().out
+
+
+def test_flips_are_passed_on_and_recorded(tmp_path: Path, rng: np.random.Generator, tiny_model: Path) -> None:
+    image = save(tmp_path / "x.png", blobs(rng, 64, 96))
+    summary = predict([tmp_path / "x.png"], tiny_model, tmp_path / "out", device="cpu", flips=True, probabilities=True)
+    expected = Predictor.open(tiny_model, "cpu", flips=True)(image)
+    np.testing.assert_allclose(load(tmp_path / "out/probabilities/x.png") / 65535, expected.probabilities[0], atol=1e-4)
+    assert summary.flips
+    assert summary.predictions[0].disagreement == pytest.approx(expected.disagreement, abs=1e-3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from scipy import special
 import trocar
 from trocar.config import PreprocessSettings
 from trocar.errors import UserError, UserErrors
-from trocar.inference.predictor import Predictor, sigmoid, softmax
+from trocar.inference.predictor import Predictor, mean_logits, sigmoid, softmax
 from trocar.inference.torch_engine import TorchEngine, load_network
-from trocar.model_folder import ModelCard, read_tensors
+from trocar.model_folder import ModelCard, QualityLimit, read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,118 @@ def test_importing_what_needs_no_torch_imports_none() -> None:
         "trocar.inference.draw; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------ quality and flips
+
+
+def test_quality_by_hand_padding_left_out(by_brightness: Predictor) -> None:
+    """40x96 in 64x96: a third at probability 0.9, a third at 0.2, and the rest at 0.02 (padding would add to it)."""
+    image = np.zeros((40, 96, 3), np.uint8)
+    levels = [np.rint(128 + 16 * special.logit(p)) for p in (0.9, 0.2, 0.02)]
+    image[:, :32], image[:, 32:64], image[:, 64:] = levels
+    p, low, rest = special.expit((np.array(levels) - 128) / 16)
+    assert by_brightness(image).quality == pytest.approx(2 * p / (1 + p + low + rest), rel=1e-6)
+    assert math.isnan(by_brightness(image).disagreement)
+
+
+def test_an_empty_mask_has_no_quality(by_brightness: Predictor) -> None:
+    found = by_brightness(np.zeros((50, 60, 3), np.uint8))
+    assert not found.mask.any()
+    assert math.isnan(found.quality)
+
+
+def test_a_mask_lost_on_the_way_to_its_size_has_no_quality(by_brightness: Predictor) -> None:
+    """Bright rows that vanish when the network's frame is shrunk to a 2x3 image."""
+    predictor = Predictor(_one_bright_pixel, by_brightness.card)
+    found = predictor(np.zeros((2, 3, 3), np.uint8))
+    assert not found.mask.any()
+    assert math.isnan(found.quality)
+
+
+def _one_bright_pixel(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
+    logits = np.full((len(frames), 1, *frames.shape[1:3]), -9, np.float32)
+    logits[:, :, 0, 0] = 9
+    return logits
+
+
+def test_quality_of_several_classes_is_of_any_instrument(by_channel: Predictor, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    shares = special.softmax(image.astype(np.float64) / 16, axis=-1)
+    instrument, mask = 1 - shares[..., 0], image.argmax(axis=-1) != 0
+    expected = 2 * instrument[mask].sum() / (mask.sum() + instrument.sum())
+    assert by_channel(image).quality == pytest.approx(expected, rel=1e-5)
+
+
+def test_flips_average_the_image_and_its_mirror_image(tiny_model: Path, rng: np.random.Generator) -> None:
+    """By hand: mirror the image itself, predict, mirror back. No padding and no resizing, so that both are the same."""
+    image = noise(rng, 64, 96)
+    plain, flipped = (Predictor.open(tiny_model, "cpu", flips=flips) for flips in (False, True))
+    one, other = plain(image), plain(np.ascontiguousarray(image[:, ::-1]))
+    mean = (one.probabilities + other.probabilities[..., ::-1]) / 2
+    found = flipped(image)
+    np.testing.assert_allclose(found.probabilities, mean, atol=1e-5)
+    np.testing.assert_allclose(special.expit(found.network_logits), mean, atol=1e-5)
+    assert np.abs(one.probabilities - mean).max() > 1e-3
+    masks = one.mask == 1, other.mask[:, ::-1] == 1
+    overlap = 2 * np.count_nonzero(masks[0] & masks[1]) / (masks[0].sum() + masks[1].sum())
+    assert found.disagreement == pytest.approx(1 - overlap, abs=1e-9)
+
+
+def test_flips_leave_the_padding_where_it_is(by_brightness: Predictor, rng: np.random.Generator) -> None:
+    """And a network without any sense of place sees the same in a mirror, whatever the shape of the image."""
+    seen: list[NDArray[np.uint8]] = []
+
+    def watch(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        seen.append(frames)
+        return by_brightness.engine(frames)
+
+    flipped = Predictor(watch, by_brightness.card, flips=True)
+    images = [noise(rng, 128, 60), noise(rng, 30, 192)]  # 64x30 and 15x96 in 64x96
+    for image, found in zip(images, flipped.predict_batch(images), strict=True):
+        expected = by_brightness(image)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+        assert found.quality == pytest.approx(expected.quality, abs=1e-6)
+        assert found.disagreement == pytest.approx(0, abs=1e-12)
+    once, mirrored = seen
+    np.testing.assert_array_equal(mirrored[0, :, :30], once[0, :, 29::-1])
+    np.testing.assert_array_equal(mirrored[1, :15], once[1, :15, ::-1])
+    assert not mirrored[0, :, 30:].any()
+    assert not mirrored[1, 15:].any()
+
+
+def test_flips_of_several_classes(by_channel: Predictor, rng: np.random.Generator) -> None:
+    image = noise(rng, 70, 50)
+    found = Predictor(by_channel.engine, by_channel.card, flips=True)(image)
+    np.testing.assert_allclose(found.probabilities, by_channel(image).probabilities, atol=1e-5)
+    np.testing.assert_array_equal(found.probabilities.sum(axis=0) > 0.999, True)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_mean_logits_are_those_of_the_mean_probability(rng: np.random.Generator, binary: bool) -> None:
+    one, other = rng.normal(0, 30, (2, 1 if binary else 3, 8, 9)).astype(np.float32)
+    one.flat[0], other.flat[0] = 500, 400  # nothing overflows
+    mean = mean_logits(one, other, binary=binary)
+    assert np.isfinite(mean).all()
+    to_shares = special.expit if binary else lambda logits: special.softmax(logits, axis=0)
+    exact = (to_shares(one.astype(np.float64)) + to_shares(other.astype(np.float64))) / 2
+    np.testing.assert_allclose(to_shares(mean.astype(np.float64)), exact, atol=1e-5)
+
+
+def test_what_the_limit_promises_depends_on_how_it_was_fitted(
+    by_brightness: Predictor, make_card: Callable[..., ModelCard]
+) -> None:
+    limit = QualityLimit(limit=0.9, factor=3, bad_dice=0.7, alpha=0.1, frames=20, assumption="if exchangeable")
+    card, engine = make_card(quality=limit), by_brightness.engine
+    assert Predictor(engine, card).quality_limit == 0.9
+    assert Predictor(engine, card).quality_promise() == "if exchangeable"
+    assert Predictor(engine, card, threshold=0.5).quality_promise() == "if exchangeable"
+    assert Predictor(engine, card, threshold=0.6).quality_promise().startswith("none at this threshold")
+    assert Predictor(engine, card, flips=True).quality_promise().startswith("none with flips")
+    assert by_brightness.quality_limit is None
+    assert "brings no quality limit" in by_brightness.quality_promise()
+    none = make_card(quality=limit.model_copy(update={"limit": None, "assumption": "too few"}))
+    assert Predictor(engine, none).quality_promise() == "too few"
 
 
 # ------------------------------------------------------------------ the torch engine

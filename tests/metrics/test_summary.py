@@ -6,10 +6,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from trocar.metrics import summary as summary_module
+from trocar.metrics.frames import FrameScores, mean_of_defined, score_frame
 from trocar.metrics.intervals import bootstrap
 from trocar.metrics.overlap import counts
-from trocar.metrics.summary import FrameScores, score_frame, summarise, worst_first
+from trocar.metrics.summary import summarise, worst_first
 
 
 def frame(record: str, pred: int, found: int, true: int, *, group: str = "g", **more) -> FrameScores:
@@ -116,8 +116,8 @@ def test_nothing_at_all_is_summed_up_as_nothing() -> None:
 
 
 def test_the_mean_of_nothing_is_nan() -> None:
-    assert math.isnan(summary_module.mean_of_defined([math.nan]))
-    assert summary_module.mean_of_defined([math.nan, 1, 2]) == 1.5
+    assert math.isnan(mean_of_defined([math.nan]))
+    assert mean_of_defined([math.nan, 1, 2]) == 1.5
 
 
 def test_pooled_counts_differ_from_the_mean_over_frames() -> None:

@@ -13,13 +13,29 @@ import numpy as np
 import pytest
 
 from trocar.errors import UserError
-from trocar.reporting.figures import curve_svgs, histogram_svg, plot_curves, strip_svg
+from trocar.metrics.calibration import calibration, threshold_curve
+from trocar.metrics.failure import failure_finding
+from trocar.metrics.findings import ThresholdChoice
+from trocar.reporting.figures import (
+    TRAIN_COLOUR,
+    VAL_COLOUR,
+    curve_svgs,
+    histogram_svg,
+    plot_curves,
+    reliability_svg,
+    risk_coverage_svg,
+    strip_svg,
+    threshold_svg,
+)
 
 LOG = [
     {"epoch": e, "train_loss": 1 / e, "train_dice": 1 - 1 / e, "train_jaccard": 0.5, "val_loss": 1.1 / e}
     | {"val_dice": 0.9 - 1 / e, "val_jaccard": 0.4}
     for e in range(1, 8)
 ]
+
+
+TABLE = np.array([[0, 0, 0], [10, 6, 5], [4, 3.5, 4]])  # of an empty bin and two that hold pixels
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -78,7 +94,15 @@ def test_no_pyplot_is_loaded() -> None:
 @pytest.fixture(scope="module")
 def svgs() -> list[str]:
     values = {"OP<1>": [0.2, math.nan, 0.9], "OP2": [math.nan], "OP3": [0.7]}
-    return [*curve_svgs(LOG), histogram_svg([0.2, 0.9, math.nan, 0.7], "Dice"), strip_svg(values, "Dice")]
+    curve = threshold_curve([np.linspace(0.4, 0.8, 91)])
+    return [
+        *curve_svgs(LOG),
+        histogram_svg([0.2, 0.9, math.nan, 0.7], "Dice"),
+        strip_svg(values, "Dice"),
+        threshold_svg(ThresholdChoice(0.4, curve, curve), "test side"),
+        reliability_svg(calibration(TABLE, TABLE, 1.5)),
+        risk_coverage_svg(failure_finding([0.9, 0.5, 0.4], [0.8, 0.2, 0.9])),
+    ]
 
 
 def test_svgs_refer_to_nothing_outside_and_take_the_pages_ink(svgs: list[str]) -> None:
@@ -98,6 +122,30 @@ def test_identifiers_of_several_svgs_do_not_meet(svgs: list[str]) -> None:
         referred = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
         assert {a or b for a, b in referred} <= set(re.findall(r'\bid="([^"]+)"', svg))
         assert own
+
+
+def test_little_or_nothing_can_be_drawn() -> None:
+    nothing = threshold_curve([])
+    curve = threshold_curve([np.linspace(0.4, 0.8, 91)])
+    for svg in (
+        threshold_svg(ThresholdChoice(0.4, None, curve), "test side"),
+        threshold_svg(ThresholdChoice(0.4, nothing, nothing), "test side"),
+        reliability_svg(calibration(TABLE)),
+        reliability_svg(calibration(np.zeros((3, 3)))),
+        risk_coverage_svg(failure_finding([math.nan], [0.5])),
+    ):
+        HTMLParser().feed(svg)
+        assert svg.endswith("</svg>\n")
+
+
+def test_what_is_known_of_validation_is_drawn_beside_what_was_scored() -> None:
+    curve = threshold_curve([np.linspace(0.4, 0.8, 91)])
+    pale, both = (threshold_svg(ThresholdChoice(0.4, before, curve), "test side") for before in (None, curve))
+    assert TRAIN_COLOUR.lower() in pale
+    assert VAL_COLOUR.lower() not in pale
+    assert VAL_COLOUR.lower() in both
+    assert VAL_COLOUR.lower() in reliability_svg(calibration(TABLE, TABLE, 1.5))  # after scaling
+    assert VAL_COLOUR.lower() not in reliability_svg(calibration(TABLE))
 
 
 def test_many_groups_are_cut_to_the_lowest() -> None:

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakePredictor, make_card, make_source
 from trocar.evaluation import View
 from trocar.evaluation.parts import Guess
-from trocar.metrics.summary import score_frame
+from trocar.metrics.frames import score_frame
 from trocar.reporting.panels import FALSE_COLOUR, MISSED_COLOUR, WIDTH, draw_errors, panels
 
 

@@ -6,11 +6,11 @@ import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_report import Page
 
 from fakes import GROUPS, FakePredictor, make_source, make_split, write_fold_run, write_run
 from trocar.errors import UserError
@@ -25,7 +25,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """Three folds pooled. Evaluated once: nothing below changes it."""
     source = make_source()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parts, "open_predictor", lambda folder, *_: FakePredictor(read_card(folder)))
+        patched.setattr(parts, "open_predictor", lambda folder, *_, **__: FakePredictor(read_card(folder)))
         return evaluate(source, model=write_fold_run(tmp_path_factory.mktemp("pooled") / "run", source))
 
 
@@ -40,31 +40,8 @@ def plain(pooled: Evaluation) -> Evaluation:
 def written(pooled: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page with everything."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parts, "open_predictor", lambda folder, *_: FakePredictor(read_card(folder)))
+        patched.setattr(parts, "open_predictor", lambda folder, *_, **__: FakePredictor(read_card(folder)))
         return write_report(pooled, tmp_path_factory.mktemp("written"))
-
-
-class Page(HTMLParser):
-    """Tags that must be closed are; addresses and text are collected."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        if tag not in ("meta", "img", "link", "br", "hr"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -78,7 +55,8 @@ def test_the_page_needs_nothing_else(written: Path) -> None:
     page = Page(text)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert "http" not in text
-    assert "<script" not in text
+    assert text.count("<script") == 1
+    assert not re.search(r"<script[^>]+src", text)
     assert "@import" not in text
     assert "url(" not in re.sub(r"url\(#", "", text)
 
@@ -109,7 +87,7 @@ def test_the_page_holds_what_a_reader_needs(pooled: Evaluation, written: Path) -
         "not a medical device",
     ):
         assert words in page.text, words
-    assert text.count("<svg") == 2 + 3 * 3  # histogram, strip, three curves for each fold
+    assert text.count("<svg") == 2 + 3 * 4 + 2  # histogram, strip; of each fold curves and threshold; reliability, risk
     assert (
         text.count("<img") == 12 * 6 + 3 * 3
     )  # image, truth and four thresholds; of frames without instrument only the scored one
@@ -190,7 +168,7 @@ def test_several_classes_have_their_lines_and_columns(tmp_path: Path) -> None:
     assert "Dice of shaft" in text
     assert "Dice, mean over classes" in text
     rows = read_rows(tmp_path / "out" / "per_image.csv")
-    assert list(rows[0])[-2:] == ["dice_shaft", "dice_tip"]
+    assert [name for name in rows[0] if name.startswith("dice_")] == ["dice_shaft", "dice_tip"]
     assert float(rows[0]["dice_tip"]) == result.rows[0].class_dice["tip"]
     assert rows[-1]["dice_tip"] == ""
 
@@ -201,7 +179,7 @@ def test_names_cannot_inject_markup(tmp_path: Path) -> None:
     records = tuple(replace(record, group=evil + record.group) for record in source.records)
     result = evaluate(replace(source, records=records), model=write_run(tmp_path / "run", source))
     text = write_report(result, tmp_path / "out").read_text(encoding="utf-8")
-    assert "<script" not in text
+    assert text.count("<script") == 1  # the page's own
     assert evil in Page(text).text
 
 

@@ -15,10 +15,27 @@ from safetensors.torch import load_file
 
 from trocar import checkpoint
 from trocar.config import Recipe, load_recipe
+from trocar.data.loading import NativeMasks, PreparedSet
+from trocar.data.preprocess import fit_mask
+from trocar.data.records import join_classes
+from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
+from trocar.inference.predictor import Predictor, sigmoid
+from trocar.inference.torch_engine import load_network
+from trocar.losses import build_loss
+from trocar.metrics.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    logit_histogram,
+    reliability_bins,
+)
+from trocar.metrics.failure import dice_bound
+from trocar.metrics.overlap import THRESHOLDS, instrument_counts
+from trocar.model_folder import read_card
 from trocar.progress import Watcher
 from trocar.training import Interrupted, resume, train, train_folds
+from trocar.training.judging import judge, quality_limit, temperature_scaling
 
 TINY = [
     "preprocess.size_hw=[32, 48]",
@@ -77,6 +94,61 @@ def test_a_run_holds_what_it_promises(finished: Path, recipe: Recipe) -> None:
     assert 0.05 <= card["threshold"] <= 0.95
     assert card["provenance"]["split_fingerprint"] == split.own_fingerprint()
     assert card["provenance"]["best_epoch"] == 3
+
+
+def test_the_card_tells_threshold_curve_calibration_and_quality_of_validation(finished: Path) -> None:
+    card = read_card(finished / "model")
+    curve, scaling, limit = card.threshold_curve, card.calibration, card.quality
+    assert curve is not None
+    assert scaling is not None
+    assert limit is not None
+    assert curve.thresholds == THRESHOLDS
+    assert curve.dice[THRESHOLDS.index(card.threshold)] == max(curve.dice)
+    assert max(curve.dice) == pytest.approx(card.scores["val"].dice)
+    assert curve.frames == card.scores["val"].records - card.scores["val"].undefined
+    assert scaling.frames == card.scores["val"].records
+    assert scaling.ece is not None
+    assert limit.limit is None  # three validation frames
+    assert "too few" in limit.assumption
+    assert "Quality promises nothing" in (finished / "model" / "README.md").read_text()
+
+
+def test_what_the_card_learns_equals_what_prediction_gives(finished: Path, drawn: Path) -> None:
+    """Every frame through `judge` and through the Predictor, which share neither batches nor resizing calls."""
+    source, card = open_source(drawn), read_card(finished / "model")
+    settings, threshold = card.preprocess, 0.5
+    predictor = Predictor.open(finished / "model", "cpu", threshold=threshold)
+    judged = judge(
+        load_network(finished / "model", card),
+        PreparedSet(source.records, settings, join=True),
+        NativeMasks.read(source.records, settings, join=True),
+        build_loss(card.loss, 2),
+        device=torch.device("cpu"),
+        batch_size=3,
+        threshold=threshold,
+        sweep=True,
+    )
+    qualities, dices, logits, targets = [], [], [], []
+    for record in source.records:
+        image, mask = record.read()
+        found, truth = predictor(image), join_classes(mask)
+        counted = instrument_counts(found.mask, truth)
+        qualities.append(found.quality)
+        dices.append(counted.dice if counted.true else np.nan)
+        kept = fit_mask(truth, settings) != 255
+        logits.append(found.network_logits[0][kept])
+        targets.append(fit_mask(truth, settings)[kept])
+    assert np.isfinite(qualities).sum() >= 9
+    np.testing.assert_allclose(judged.quality, qualities, atol=1e-4)
+    np.testing.assert_allclose(judged.instrument_dice, dices, atol=1e-4)
+    assert quality_limit(judged).limit == pytest.approx(dice_bound(qualities, dices).limit, abs=1e-3)
+    scores, truths = np.concatenate(logits)[None], np.concatenate(targets)[None]
+    scaling = temperature_scaling(judged)
+    fitted = fit_temperature(logit_histogram(scores, truths))
+    assert scaling.temperature == pytest.approx(fitted, rel=1e-3)
+    before, after = (reliability_bins(sigmoid(scores / t), truths) for t in (1, np.float32(fitted)))
+    assert scaling.ece == pytest.approx(expected_calibration_error(before), abs=2e-3)
+    assert scaling.ece_after == pytest.approx(expected_calibration_error(after), abs=2e-3)
 
 
 def test_the_best_epoch_on_validation_becomes_the_model(recipe: Recipe, tmp_path: Path) -> None:
@@ -227,6 +299,8 @@ def test_parts_are_learnt_by_the_same_code(recipe: Recipe, tmp_path: Path) -> No
     assert card.classes == ("background", "shaft", "tip")
     assert card.threshold is None
     assert card.scores["val"].dice is not None
+    assert card.threshold_curve is card.calibration is None
+    assert card.quality is not None
 
 
 def test_fine_tuning_loads_what_fits_and_lists_the_rest(recipe: Recipe, finished: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from trocar.config import DataSettings
 from trocar.errors import UserError, UserErrors
 
 IGNORE = 255  # label of pixels that count nowhere: not in the loss, not in metrics, not in counts
@@ -70,6 +71,7 @@ class Source:
     findings: tuple[
         UserError, ...
     ] = ()  # what listing found wrong: missing partners, equal names. Training refuses them
+    settings: DataSettings | None = None  # by which it was opened; None where it was made in memory
 
     def __post_init__(self) -> None:
         counts = Counter(record.name for record in self.records)

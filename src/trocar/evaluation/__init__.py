@@ -15,7 +15,7 @@ from trocar.errors import UserError, UserErrors
 from trocar.evaluation.parts import fold_folders, parts_of_masks, parts_of_models, truth_for
 from trocar.evaluation.protocol import find_warnings, protocol_in_words
 from trocar.evaluation.result import Evaluation, SideScores, View
-from trocar.evaluation.scoring import Progress, score
+from trocar.evaluation.scoring import Judge, Progress, score
 
 __all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate"]
 
@@ -29,39 +29,50 @@ def evaluate(
     side: Side = "test",
     device: str = "auto",
     threshold: float | None = None,
+    flips: bool = False,
     as_labelled: bool = False,
+    centreline: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model (a model folder, a run, or a run of several folds) or a folder of masks on one side of a split.
 
     Without a split every record is scored, except that a run of several folds brings its own; each of its models is
     judged on its own fold and the rows are pooled. `predictions` holds DIR/<record name>.png or
-    DIR/masks/<record name>.png; a missing one counts as an empty mask and is listed. `threshold` replaces the model's.
+    DIR/masks/<record name>.png; a missing one counts as an empty mask and is listed. `threshold` replaces the model's,
+    `flips` averages each frame with its mirror image.
     `as_labelled` scores against the masks as they are, where the model's recipe (the notebook's) would alter them too.
+    `centreline` adds clDice, which takes longer than all else. Masks are read and scored by so many processes; more
+    than one needs a caller that can be imported (`if __name__ == "__main__"`). A model takes all cores by itself.
     Raises `UserError` / `UserErrors` for what a person can mend, every unreadable record at once.
     """
     if (model is None) == (predictions is None):
         raise UserError("give either a model or a folder of predictions", mend="--model MODEL, or --predictions DIR")
     if source.findings:
         raise UserErrors(source.findings)
+    split_file = split if isinstance(split, Path) else None
     split = read_split(split) if isinstance(split, Path) else split
     folders = fold_folders(model) if model is not None else {}
     if model is not None and folders and split is None:
-        split = read_split(model / "split.yaml")
+        split_file = model / "split.yaml"
+        split = read_split(split_file)
     if split is not None:
         split.check_against(source)
     if model is not None:
-        parts = parts_of_models(source, folders or {None: model}, split, side, device, threshold)
+        parts = parts_of_models(source, folders or {None: model}, split, side, device, threshold, flips=flips)
         truth = truth_for(parts, source, as_labelled=as_labelled)
     else:
         assert predictions is not None
         if threshold is not None:
             raise UserError("masks have no threshold", mend="leave the threshold out")
+        if flips:
+            raise UserError("masks cannot be predicted once more, mirrored", mend="leave flips out")
         parts, truth = parts_of_masks(source, predictions, split, side)
     if not any(part.records for part in parts):
         of_what = f"the split has no {side} records" if split is not None else "the data has no records"
         raise UserError(of_what, where=str(source.root), mend="choose another side, another split or other data")
-    rows, loss = score(parts, truth, progress=progress)
+    scores = score(parts, Judge(truth, centreline), workers=workers, progress=progress)
+    rows = scores.rows
     if rows and all(row.missing for row in rows):
         raise UserError(
             f"none of the {len(rows)} records has a prediction",
@@ -71,11 +82,25 @@ def evaluate(
     return Evaluation(
         source=source,
         parts=parts,
-        rows=rows,
+        scores=scores,
         side=side if split is not None else "all records",
         truth=truth,
-        training_loss=loss,
-        protocol=protocol_in_words(source, parts, rows, split, side, predictions, truth, threshold),
+        protocol=protocol_in_words(source, parts, rows, split, side, predictions, truth, threshold, flips=flips),
         warnings=tuple(find_warnings(source, parts, rows, split, side)),
         notes=(*truth.notes, *source.notes),
+        inputs={
+            "source": _absolute(source.root),
+            "data": source.settings and source.settings.model_dump(mode="json"),
+            "model": _absolute(model),
+            "predictions": _absolute(predictions),
+            "split": _absolute(split_file),
+            "side": side,
+            "threshold": threshold,
+            "flips": flips,
+            "as_labelled": as_labelled,
+        },
     )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +61,8 @@ class Guess:
     logits: NDArray[np.float32] | None = None  # (C, h, w) at network size
     missing: bool = False
     threshold: float | None = None
+    quality: float = math.nan  # Dice as the model itself expects it
+    disagreement: float = math.nan  # 1 - Dice between the masks of image and mirror image
 
 
 Guesser: TypeAlias = Callable[[Record, ImageArray], Guess]
@@ -76,11 +79,11 @@ class Part:
     run: Path | None = None  # the run that made it
 
 
-def open_predictor(folder: Path, device: str, threshold: float | None) -> Predicts:
+def open_predictor(folder: Path, device: str, threshold: float | None, *, flips: bool = False) -> Predicts:
     """A model ready to predict."""
     from trocar.inference.predictor import Predictor  # heavy: torch is imported only when a model is opened
 
-    return Predictor.open(folder, device=device, threshold=threshold)
+    return Predictor.open(folder, device=device, threshold=threshold, flips=flips)
 
 
 def fold_folders(model: Path) -> dict[str | None, Path]:
@@ -104,6 +107,8 @@ def parts_of_models(
     side: Side,
     device: str,
     threshold: float | None,
+    *,
+    flips: bool = False,
 ) -> tuple[Part, ...]:
     """One part a model, each on its own fold of the split; without a split on every record."""
     parts = []
@@ -116,17 +121,24 @@ def parts_of_models(
             fold = name or (own if own in split.folds else None)
             records = tuple(source.select(split.fold(fold).side(side)))
         run = folder.parent if (folder.parent / "recipe.yaml").is_file() else None
-        parts.append(Part(fold, records, partial(_open_model, folder, device, threshold), card, run))
+        parts.append(Part(fold, records, partial(_open_model, folder, device, threshold, flips), card, run))
     return tuple(parts)
 
 
-def _open_model(folder: Path, device: str, threshold: float | None) -> Guesser:
-    predictor = open_predictor(folder, device, threshold)
+def _open_model(folder: Path, device: str, threshold: float | None, flips: bool) -> Guesser:
+    predictor = open_predictor(folder, device, threshold, flips=flips)
 
     def guess(_record: Record, image: ImageArray) -> Guess:
         prediction = predictor(image)
         probability = prediction.probabilities[0] if len(prediction.classes) == 2 else None
-        return Guess(prediction.mask, probability, prediction.network_logits, threshold=predictor.threshold)
+        return Guess(
+            prediction.mask,
+            probability,
+            prediction.network_logits,
+            threshold=predictor.threshold,
+            quality=prediction.quality,
+            disagreement=prediction.disagreement,
+        )
 
     return guess
 
@@ -202,21 +214,22 @@ def _classes_of_masks(folder: Path) -> tuple[str, ...] | None:
 
 
 def _open_masks(folder: Path, class_count: int) -> Guesser:
-    def guess(record: Record, image: ImageArray) -> Guess:
-        candidates = [folder / "masks" / f"{record.name}.png", folder / f"{record.name}.png"]
-        path = next((path for path in candidates if path.is_file()), None)
-        if path is None:
-            return Guess(np.zeros(image.shape[:2], np.uint8), missing=True)
-        mask = _as_indices(read_mask_file(path), path, class_count)
-        if mask.shape != image.shape[:2]:
-            raise UserError(
-                f"the predicted mask is {mask.shape[1]}x{mask.shape[0]}, its image {image.shape[1]}x{image.shape[0]}",
-                where=str(path),
-                mend="write predictions at the image's own size",
-            )
-        return Guess(mask)
+    return partial(_read_guess, folder, class_count)
 
-    return guess
+
+def _read_guess(folder: Path, class_count: int, record: Record, image: ImageArray) -> Guess:
+    candidates = [folder / "masks" / f"{record.name}.png", folder / f"{record.name}.png"]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        return Guess(np.zeros(image.shape[:2], np.uint8), missing=True)
+    mask = _as_indices(read_mask_file(path), path, class_count)
+    if mask.shape != image.shape[:2]:
+        raise UserError(
+            f"the predicted mask is {mask.shape[1]}x{mask.shape[0]}, its image {image.shape[1]}x{image.shape[0]}",
+            where=str(path),
+            mend="write predictions at the image's own size",
+        )
+    return Guess(mask)
 
 
 def _as_indices(stored: NDArray[np.uint8], path: Path, class_count: int) -> MaskArray:

@@ -14,7 +14,7 @@ from trocar import __version__
 from trocar.data.records import Side, Source
 from trocar.data.splits import Split, read_split
 from trocar.evaluation.parts import Part, Truth
-from trocar.metrics.summary import CONVENTION, EMPTY_RULE, FrameScores
+from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores
 from trocar.model_folder import ModelCard
 
 
@@ -27,6 +27,8 @@ def protocol_in_words(
     predictions: Path | None,
     truth: Truth,
     threshold: float | None,
+    *,
+    flips: bool,
 ) -> dict[str, str]:
     """How the figures came about, in words, in the order to be shown."""
     cards = [part.card for part in parts if part.card is not None]
@@ -49,6 +51,8 @@ def protocol_in_words(
     for part in parts:
         if part.card is not None:
             facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, threshold)
+    if flips:
+        facts["flips"] = "probabilities are the mean of those of the frame and of its mirror image"
     if cards:
         facts["loss"] = f"{cards[0].loss.name} as in training: at network size, over batches"
     facts["versions"] = _versions(torch=bool(cards))

@@ -12,8 +12,16 @@ from typing import Any
 
 from trocar import __version__
 from trocar.data.records import ImageArray, MaskArray, Source
+from trocar.evaluation import findings
 from trocar.evaluation.parts import Guess, Part, Truth
-from trocar.metrics.summary import FrameScores, Summary, summarise, worst_first
+from trocar.evaluation.scoring import Scores
+from trocar.metrics.calibration import Calibration
+from trocar.metrics.failure import FailureFinding
+from trocar.metrics.findings import ConventionFigures, Presence, ThresholdChoice, VideoStability
+from trocar.metrics.frames import FrameScores
+from trocar.metrics.intervals import Estimates
+from trocar.metrics.strata import Stratum, stratify
+from trocar.metrics.summary import Summary, summarise, worst_first
 from trocar.model_folder import ModelCard
 
 
@@ -44,13 +52,18 @@ class Evaluation:
 
     source: Source
     parts: tuple[Part, ...]
-    rows: tuple[FrameScores, ...]
+    scores: Scores
     side: str  # "train", "val", "test", or "all records"
     truth: Truth
-    training_loss: float  # mean over frames; NaN without a model
     protocol: Mapping[str, str]  # how it was done, in words, in the order to be shown
     warnings: tuple[str, ...]  # what makes the figures mean less than they seem
     notes: tuple[str, ...]
+    inputs: Mapping[str, Any]  # paths and choices, so that single frames can be looked at again later
+
+    @cached_property
+    def rows(self) -> tuple[FrameScores, ...]:
+        """The per-image table."""
+        return tuple(self.scores.rows)
 
     @cached_property
     def summary(self) -> Summary:
@@ -66,10 +79,50 @@ class Evaluation:
         here = SideScores(
             self.side,
             len(self.rows),
-            self.training_loss,
+            self.scores.training_loss,
             *(scores[kind + key].mean.value if kind + key in scores else math.nan for key in ("dice", "jaccard")),
         )
         return (*(row for side in ("train", "val") if (row := _side_of_cards(side, cards))), here)
+
+    @cached_property
+    def conventions(self) -> tuple[ConventionFigures, ...]:
+        """The same predictions by others' conventions."""
+        return findings.by_conventions(self.scores)
+
+    @cached_property
+    def strata(self) -> tuple[Stratum, ...]:
+        """Scores by what may make a frame hard, weakest first."""
+        return stratify(self.rows)
+
+    @cached_property
+    def ceiling(self) -> dict[int, tuple[Estimates, Estimates]]:
+        """Dice and NSD of the truth against itself moved by some pixels, of up to 200 frames taken evenly."""
+        return findings.noise_ceilings([(record, self.truth) for part in self.parts for record in part.records])
+
+    @cached_property
+    def presence(self) -> Presence | None:
+        """How well frames with an instrument are told from others; None where there are no others."""
+        return findings.presence(self.rows, of_masks=all(part.card is None for part in self.parts))
+
+    @cached_property
+    def thresholds(self) -> dict[str, ThresholdChoice]:
+        """What the choice of the threshold costs, by fold ("" where there are none)."""
+        return findings.threshold_choices(self.scores, self.parts)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Reliability of the probabilities, before and after the models' own temperatures; None without models."""
+        return findings.reliability(self.scores, self.parts)
+
+    @cached_property
+    def failure(self) -> FailureFinding | None:
+        """How well the models know their bad frames; None without models."""
+        return findings.failure(self.scores, self.parts)
+
+    @cached_property
+    def stability(self) -> tuple[VideoStability, ...]:
+        """How steady the masks of each video are; empty where the data are stills."""
+        return findings.video_stability(self.rows)
 
     @cached_property
     def curves(self) -> dict[str, list[dict[str, str]]]:
@@ -99,12 +152,23 @@ class Evaluation:
             "warnings": list(self.warnings),
             "notes": list(self.notes),
             "protocol": dict(self.protocol),
+            "inputs": dict(self.inputs),
             "frames": summary.frames,
             "scores": {key: asdict(value) for key, value in summary.scores.items()},
             "classes": {key: asdict(value) for key, value in summary.classes.items()},
             "empty_frames": asdict(summary.empty),
             "missing_predictions": {"count": len(summary.missing), "records": list(summary.missing)},
             "sides": [asdict(side) for side in self.sides],
+            "conventions": [asdict(one) for one in self.conventions],
+            "strata": [asdict(stratum) for stratum in self.strata],
+            "annotation_noise": {
+                str(px): {"dice": asdict(dice), "nsd": asdict(nsd)} for px, (dice, nsd) in self.ceiling.items()
+            },
+            "thresholds": {fold: {**asdict(one), "cost": one.cost} for fold, one in self.thresholds.items()},
+            "calibration": self.calibration and asdict(self.calibration),
+            "failure": self.failure and asdict(self.failure),
+            "presence": self.presence and asdict(self.presence),
+            "stability": [asdict(video) for video in self.stability],
             "groups": [asdict(part) for part in summary.groups],
             "folds": [asdict(part) for part in summary.folds],
             "worst": [

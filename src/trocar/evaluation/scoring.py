@@ -1,46 +1,101 @@
-"""Scoring: one record at a time, of which only the row of figures is kept."""
+"""Scoring: one record at a time, of which only small rows are kept, so that memory hardly grows with the frames.
+
+A model predicts with all cores, so its records are scored one after the other. Masks on disk are read and scored by
+several processes where asked for; rows come back in the order of the records.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from trocar.config import LossSettings, load_recipe
 from trocar.data.preprocess import PreparedMask, fit_mask, loss_target
-from trocar.data.records import Record
+from trocar.data.records import IGNORE, ImageArray, MaskArray, Record
 from trocar.errors import UserError, UserErrors
-from trocar.evaluation.parts import Guesser, Part, Truth
+from trocar.evaluation.parts import Guess, Guesser, Part, Truth
+from trocar.inference.predictor import sigmoid
+from trocar.metrics.calibration import logit_histogram
+from trocar.metrics.conventions import CONVENTIONS, Frame, Row
+from trocar.metrics.frames import FrameScores, score_frame
+from trocar.metrics.instances import connected_instances
 from trocar.metrics.likelihood import cross_entropy
-from trocar.metrics.summary import FrameScores, score_frame
+from trocar.metrics.overlap import threshold_sweep
+from trocar.metrics.stability import Stability
+from trocar.metrics.traits import traits_of
+from trocar.model_folder import ModelCard
 
+FloatArray: TypeAlias = NDArray[np.float64]
 Progress: TypeAlias = Callable[[int, int], None]  # called with (done, total)
 
 LOSS_BATCH = 8  # frames a batch for the training loss, where the run's recipe is not there to say
+CHUNK = 16  # records a worker process is given at once
 
 
-def score(
-    parts: Sequence[Part], truth: Truth, *, progress: Progress | None = None
-) -> tuple[tuple[FrameScores, ...], float]:
-    """Rows of all parts, and the mean training loss. Raises `UserErrors` with every record that cannot be scored."""
-    rows: list[FrameScores] = []
-    problems: list[UserError] = []
-    total, loss_sum, loss_frames = sum(len(part.records) for part in parts), 0.0, 0
-    done = 0
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is kept of one frame."""
+
+    row: FrameScores
+    conventions: Mapping[str, Row | None]  # by name of the convention
+    sweep: FloatArray | None = None  # Dice at every threshold of `metrics.overlap.THRESHOLDS`
+    logits: FloatArray | None = None  # histogram of `metrics.calibration`
+
+
+@dataclass
+class Scores:
+    """What is kept of all frames; by fold what depends on its model."""
+
+    rows: list[FrameScores] = field(default_factory=list)
+    conventions: dict[str, list[Row | None]] = field(default_factory=lambda: {name: [] for name in CONVENTIONS})
+    sweeps: dict[str | None, list[FloatArray]] = field(default_factory=dict)
+    logits: dict[str | None, FloatArray] = field(default_factory=dict)
+    training_loss: float = math.nan  # mean over frames; NaN without a model
+
+    def add(self, scored: Scored) -> None:
+        """Take in one more frame."""
+        fold = scored.row.fold
+        self.rows.append(scored.row)
+        for name, row in scored.conventions.items():
+            self.conventions[name].append(row)
+        if scored.sweep is not None:
+            self.sweeps.setdefault(fold, []).append(scored.sweep)
+        if scored.logits is not None:
+            self.logits[fold] = self.logits[fold] + scored.logits if fold in self.logits else scored.logits
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What frames are judged by."""
+
+    truth: Truth
+    centreline: bool = False  # clDice too
+
+
+def score(parts: Sequence[Part], judge: Judge, *, workers: int = 1, progress: Progress | None = None) -> Scores:
+    """Score all parts. Raises `UserErrors` with every record that cannot be scored."""
+    result, problems = Scores(), list[UserError]()
+    total, done = sum(len(part.records) for part in parts), 0
+    loss_sum, loss_frames = 0.0, 0
     for part in parts:
         if not part.records:
             continue
-        guess, loss = part.open(), _TrainingLoss.of(part, truth)
-        for record in part.records:
-            try:
-                rows.append(_score_record(record, part, guess, loss, truth))
-            except UserErrors as several:
-                problems += several.errors
-            except UserError as problem:
-                problems.append(problem)
+        loss = _TrainingLoss.of(part, judge.truth)
+        for outcome in _outcomes(part, judge, loss, workers):
+            if isinstance(outcome, Scored):
+                result.add(outcome)
+            else:
+                problems += outcome.errors if isinstance(outcome, UserErrors) else [outcome]
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -49,27 +104,164 @@ def score(
             loss_frames += loss.frames
     if problems:
         raise UserErrors(problems)
-    return tuple(rows), loss_sum / loss_frames if loss_frames else math.nan
+    result.training_loss = loss_sum / loss_frames if loss_frames else math.nan
+    return result
 
 
-def _score_record(record: Record, part: Part, guess: Guesser, loss: _TrainingLoss | None, truth: Truth) -> FrameScores:
-    image, mask = truth.read(record)
-    guessed = guess(record, image)
-    surprise = math.nan
-    if loss is not None and guessed.logits is not None and part.card is not None:
-        surprise = cross_entropy(guessed.logits, fit_mask(mask, part.card.preprocess))
-        loss.add(guessed.logits, loss_target(mask, part.card.preprocess))
-    return score_frame(
-        guessed.mask,
+def _outcomes(part: Part, judge: Judge, loss: _TrainingLoss | None, workers: int) -> Iterator[Scored | UserError]:
+    """One a record, in order."""
+    chunks = list(_chunks(part.records))
+    if part.card is not None or min(workers, len(chunks)) < 2:
+        yield from _score_records(part.records, part.open(), part.fold, part.card, judge, loss)
+        return
+    spawning = multiprocessing.get_context("spawn")  # forking would copy the locks of OpenCV's threads
+    with ProcessPoolExecutor(min(workers, len(chunks)), spawning, initializer=_one_thread) as pool:
+        for outcomes in pool.map(partial(_score_chunk, part.open, part.fold, judge), chunks):
+            yield from outcomes
+
+
+def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """What one process is given at a time: a video whole, as its frames are followed; of stills a few."""
+    for _, members in itertools.groupby(records, key=lambda record: record.frame is not None and record.group):
+        own = list(members)
+        size = len(own) if own[0].frame is not None else CHUNK
+        yield from (own[start : start + size] for start in range(0, len(own), size))
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _score_chunk(
+    opening: Callable[[], Guesser], fold: str | None, judge: Judge, records: Sequence[Record]
+) -> list[Scored | UserError]:
+    return list(_score_records(records, opening(), fold, None, judge, None))
+
+
+def _score_records(
+    records: Sequence[Record],
+    guess: Guesser,
+    fold: str | None,
+    card: ModelCard | None,
+    judge: Judge,
+    loss: _TrainingLoss | None,
+) -> Iterator[Scored | UserError]:
+    video = _Video()
+    for record in records:
+        try:
+            image, mask = judge.truth.read(record)
+            guessed = guess(record, image)
+            surprise = math.nan
+            if loss is not None and guessed.logits is not None and card is not None:
+                surprise = cross_entropy(guessed.logits, fit_mask(mask, card.preprocess))
+                loss.add(guessed.logits, loss_target(mask, card.preprocess))
+            steadiness = video.add(record, image, guessed.mask, mask)
+            yield _score_frame(record, image, mask, guessed, fold, card, judge, surprise, steadiness)
+        except UserError as problem:
+            yield problem
+
+
+def _score_frame(
+    record: Record,
+    image: ImageArray,
+    mask: MaskArray,
+    guess: Guess,
+    fold: str | None,
+    card: ModelCard | None,
+    judge: Judge,
+    surprise: float,
+    steadiness: Mapping[str, float],
+) -> Scored:
+    labelled = record.instances() if record.instances is not None else None
+    network = _at_network_size(guess, mask, card)
+    pieces = None if labelled is None else connected_instances(guess.mask)
+    row = score_frame(
+        guess.mask,
         mask,
         record=record.name,
         group=record.group,
-        fold=part.fold,
-        classes=truth.classes,
-        missing=guessed.missing,
-        threshold=guessed.threshold,
+        fold=fold,
+        classes=judge.truth.classes,
+        instances=None if labelled is None or pieces is None else (pieces, labelled),
+        centreline=judge.centreline,
+        missing=guess.missing,
+        threshold=guess.threshold,
         cross_entropy=surprise,
+        presence=_presence(guess),
+        quality=guess.quality,
+        disagreement=guess.disagreement,
+        traits=traits_of(image, mask, labelled),
+        steadiness=steadiness,
     )
+    frame = Frame(
+        pred=guess.mask,
+        truth=mask,
+        classes=("background", *(judge.truth.classes or ("instrument",))),
+        pred_instances=pieces,
+        truth_instances=labelled,
+        network=None if network is None else (sigmoid(network[0]), _nan_where_ignored(network[1])),
+        missing=guess.missing,
+    )
+    return Scored(
+        row,
+        {name: convention.per_frame(frame) for name, convention in CONVENTIONS.items()},
+        sweep=None if guess.probability is None else threshold_sweep(guess.probability, mask),
+        logits=None if network is None else logit_histogram(*network),
+    )
+
+
+class _Video:
+    """Follows prediction and truth through the frames of one video after the other."""
+
+    def __init__(self) -> None:
+        self._last: Record | None = None
+        self._gap: int | None = None  # frames between neighbours; where it changes a new sequence begins
+        self._restart()
+
+    def _restart(self) -> None:
+        self._pred, self._true, self._gap = Stability(), Stability(), None
+
+    def add(self, record: Record, image: ImageArray, pred: MaskArray, truth: MaskArray) -> dict[str, float]:
+        """What changed since the frame before; empty for stills and for the first frame."""
+        if record.frame is None:
+            return {}
+        gap = None
+        if self._last is not None and self._last.frame is not None and self._last.group == record.group:
+            gap = record.frame - self._last.frame
+        if gap is None or gap < 1 or (self._gap is not None and gap != self._gap):
+            self._restart()
+        else:
+            self._gap = gap
+        self._last = record
+        step, true_step = self._pred.add(image, pred), self._true.add(image, truth)
+        if step is None or true_step is None:
+            return {}
+        return {
+            "warped_iou": step.warped_iou,
+            "flicker_rate": step.flicker_rate,
+            "true_warped_iou": true_step.warped_iou,
+            "true_flicker_rate": true_step.flicker_rate,
+        }
+
+
+def _presence(guess: Guess) -> float:
+    """How sure it is that there is an instrument: the largest probability; of a mask, the share of the frame."""
+    if guess.probability is not None:
+        return float(guess.probability.max())
+    return float(np.count_nonzero(guess.mask)) / guess.mask.size
+
+
+def _at_network_size(
+    guess: Guess, mask: MaskArray, card: ModelCard | None
+) -> tuple[NDArray[np.float32], PreparedMask] | None:
+    """Logits and truth of the instrument as the network has them; None without a network of two classes."""
+    if card is None or not card.binary or guess.logits is None:
+        return None
+    return guess.logits[0], loss_target(mask, card.preprocess)
+
+
+def _nan_where_ignored(target: PreparedMask) -> NDArray[np.float32]:
+    return np.where(target == IGNORE, np.float32(math.nan), target.astype(np.float32))
 
 
 class _TrainingLoss:

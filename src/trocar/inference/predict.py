@@ -12,6 +12,7 @@ An input that cannot be read stops nothing: the rest is done first, then all suc
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,6 +61,15 @@ class Predicted(Settings):
     damaged_frames: int = Field(0, description="video: decoded with errors; predicted as they are")
     overlay_codec: str | None = None
     complete: bool = Field(True, description="video: false where it was stopped, or cannot be read to its end")
+    quality: float | None = Field(
+        None, description="how good the mask is likely to be, 0 to 1; null: nothing was found. Video: mean over frames"
+    )
+    look_at: bool | None = Field(
+        None, description="whether quality is under the model's limit; null: no quality or no limit. Video: any frame"
+    )
+    disagreement: float | None = Field(None, description="with flips: 1 - Dice of image and mirror image. Video: mean")
+    frame_quality: tuple[float | None, ...] = Field((), description="video: quality of each frame")
+    frames_to_look_at: tuple[int, ...] = Field((), description="video: frames to look at; the first is 0")
 
 
 class PredictionSummary(Settings):
@@ -72,6 +82,9 @@ class PredictionSummary(Settings):
     weights: str | None = Field(description="SHA-256 of its weights")
     classes: tuple[str, ...]
     threshold: float | None = Field(description="probability from which a pixel is foreground; null: argmax")
+    flips: bool = Field(False, description="whether the mirror image was predicted too and averaged")
+    quality_limit: float | None = Field(None, description="frames of a lower quality are to be looked at")
+    quality_promise: str = Field("none", description="what the limit promises, and on which assumption")
     versions: dict[str, str]
     predictions: tuple[Predicted, ...] = ()
     failed: tuple[dict[str, str | None], ...] = Field((), description="what, where and mend of each input not read")
@@ -87,19 +100,22 @@ def predict(
     probabilities: bool = False,
     overlays: bool = True,
     threshold: float | None = None,
+    flips: bool = False,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict everything that `inputs` name and write it below `out`; returns what predictions.json holds.
 
-    `model` is a model folder, a run, or a `Predictor` that is open already (`device` and `threshold` are then its
-    own). Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at once
+    `model` is a model folder, a run, or a `Predictor` that is open already (`device`, `threshold` and `flips` are then
+    its own). Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at once
     where nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished,
     closed and listed.
     """
     items, problems = gather(inputs)
     if not items:
         raise UserErrors(problems or [UserError("nothing to predict", mend="name images, folders or videos")])
-    predictor = model if isinstance(model, Predictor) else Predictor.open(model, device, threshold=threshold)
+    predictor = (
+        model if isinstance(model, Predictor) else Predictor.open(model, device, threshold=threshold, flips=flips)
+    )
     job = _Job(predictor, Path(out), max(1, batch_size), probabilities, overlays, progress, failed=problems)
     try:
         job.start(items)
@@ -167,6 +183,9 @@ class _Job:
             weights=card.files.get("weights.safetensors"),
             classes=card.classes,
             threshold=self.predictor.threshold,
+            flips=self.predictor.flips,
+            quality_limit=self.predictor.quality_limit,
+            quality_promise=self.predictor.quality_promise(),
             versions={"trocar": __version__} | {name: version(name) for name in ("torch", "numpy", "av")},
             predictions=tuple(self.done),
             failed=tuple(error.as_dict() for error in self.failed),
@@ -198,7 +217,9 @@ class _Job:
             for name, plane in zip(files.probabilities, prediction.probabilities, strict=bool(files.probabilities)):
                 write_png(self.out / name, probability_for_file(plane))
             seconds = shared_seconds + time.perf_counter() - start
-            self._add(item, "image", files, prediction.mask.shape, _shares(prediction), seconds)
+            trust = _Trust(self.predictor.quality_limit)
+            trust.add(prediction)
+            self._add(item, "image", files, prediction.mask.shape, _shares(prediction), seconds, **trust.of_image())
             self._finished(item)
 
     # -------------------------------------------------------------- videos
@@ -215,6 +236,7 @@ class _Job:
         start = time.perf_counter()
         files = self._files(item, mask=".mkv", overlay=".mp4")
         done, shape, shares, complete = 0, (0, 0), np.zeros(len(self.predictor.classes)), False
+        trust = _Trust(self.predictor.quality_limit)
         try:
             with ExitStack() as stack:
                 write = _open_outputs(stack, self.out, files, reader)
@@ -222,6 +244,7 @@ class _Job:
                     for frame, prediction in zip(frames, self._predict_frames(frames), strict=True):
                         write(frame, prediction)
                         done, shape, shares = done + 1, prediction.mask.shape, shares + _shares(prediction)
+                        trust.add(prediction)
                     self._report(item, done)
             complete = True
         finally:  # after the files are closed, also on Ctrl-C
@@ -238,6 +261,7 @@ class _Job:
                     damaged_frames=reader.damaged,
                     overlay_codec=colour_codec() if files.overlay else None,
                     complete=complete,
+                    **trust.of_video(),
                 )
 
     def _predict_frames(self, frames: Sequence[Frame]) -> list[Prediction]:
@@ -266,7 +290,7 @@ class _Job:
         shape: tuple[int, ...],
         shares: NDArray[np.float64],
         seconds: float,
-        **of_video: Any,
+        **further: Any,
     ) -> None:
         self.done.append(
             Predicted(
@@ -277,7 +301,7 @@ class _Job:
                 height=shape[0],
                 share={name: float(share) for name, share in zip(self.predictor.classes, shares, strict=True)},
                 seconds=round(seconds, 4),
-                **of_video,
+                **further,
             )
         )
 
@@ -290,6 +314,44 @@ class _Job:
     def _finished(self, item: Input) -> None:
         self._report(item, self.frames_expected.get(item.stem, 0))
         self.frames_behind += self.frames_expected.get(item.stem, 0)
+
+
+@dataclass
+class _Trust:
+    """Quality of the frames of one input, and which of them are to be looked at."""
+
+    limit: float | None
+    quality: list[float] = field(default_factory=list)
+    disagreement: list[float] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        self.quality.append(prediction.quality)
+        self.disagreement.append(prediction.disagreement)
+
+    def of_image(self) -> dict[str, Any]:
+        return {
+            "quality": _mean(self.quality),
+            "look_at": self._look_at(),
+            "disagreement": _mean(self.disagreement),
+        }
+
+    def of_video(self) -> dict[str, Any]:
+        frames = tuple(_mean([value]) for value in self.quality)
+        return {**self.of_image(), "frame_quality": frames, "frames_to_look_at": tuple(self._below())}
+
+    def _below(self) -> list[int]:
+        return [index for index, value in enumerate(self.quality) if self.limit is not None and value < self.limit]
+
+    def _look_at(self) -> bool | None:
+        if self.limit is None or all(map(math.isnan, self.quality)):
+            return None
+        return bool(self._below())
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Mean of what is not NaN, to four digits; None where nothing is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return round(sum(defined) / len(defined), 4) if defined else None
 
 
 class _Files(NamedTuple):

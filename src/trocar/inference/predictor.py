@@ -1,16 +1,17 @@
 """The Predictor: everything between a native image and its mask, the same whatever runs the network.
 
 Prepare (image steps, resize), run the engine, turn logits into probabilities, bring these to the image's size, then
-threshold or argmax. numpy and OpenCV only: torch is imported by the torch engine, when a model is opened. Files,
-folders and videos are `predict`.
+threshold or argmax; and say how far the mask is to be trusted. numpy and OpenCV only: torch is imported by the torch
+engine, when a model is opened. Files, folders and videos are `predict`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,13 @@ from trocar.config import PreprocessSettings
 from trocar.data.preprocess import Placement, prepare_image, restore
 from trocar.data.records import ImageArray, MaskArray
 from trocar.errors import UserError
+from trocar.metrics.failure import disagreement, quality
 from trocar.model_folder import ModelCard, read_card, resolve_model
 
 Precision: TypeAlias = Literal["32", "bf16"]
+T = TypeVar("T", np.uint8, np.float32)
+
+_SUREST = 80.0  # beyond it a sigmoid is 0 in float32
 
 
 class Engine(Protocol):
@@ -44,20 +49,25 @@ class Prediction:
     probabilities: NDArray[np.float32]  # (C, H, W); two classes: C = 1, the foreground; several: sum to 1 over C
     classes: tuple[str, ...]  # name of each index of the mask; [0] is the background
     threshold: float | None  # probability from which a pixel is foreground; None: argmax
-    network_logits: NDArray[np.float32]  # (C, h, w), with the padding
+    network_logits: NDArray[np.float32]  # (C, h, w), with the padding; with flips: of the mean probabilities
     placement: Placement  # where the image lies in the network's frame
+    quality: float = math.nan  # 0 to 1, from the probabilities (`metrics.failure`); NaN where the mask is empty
+    disagreement: float = math.nan  # 1 - Dice between the masks of image and mirror image; NaN without flips
 
 
 class Predictor:
     """Turns images into predictions with one model. It keeps nothing between calls: threads may share it.
 
-    `predictor(image)` takes uint8 RGB (H, W, 3) of any size and gives a `Prediction` of that size.
+    `predictor(image)` takes uint8 RGB (H, W, 3) of any size and gives a `Prediction` of that size. With `flips` the
+    network sees every image a second time, mirrored left to right, and the mean of both probabilities counts: twice
+    the time, often a somewhat better mask, and `Prediction.disagreement` as a second sign of failure.
     """
 
-    def __init__(self, engine: Engine, card: ModelCard, *, threshold: float | None = None) -> None:
+    def __init__(self, engine: Engine, card: ModelCard, *, threshold: float | None = None, flips: bool = False) -> None:
         self.engine = engine
         self.card = card
         self.threshold = _checked_threshold(card, threshold)
+        self.flips = flips
 
     @classmethod
     def open(
@@ -67,6 +77,7 @@ class Predictor:
         *,
         precision: Precision = "32",
         threshold: float | None = None,
+        flips: bool = False,
     ) -> Predictor:
         """Open a model folder, or the run that made it, on `device` (auto, cpu, cuda, cuda:N, mps).
 
@@ -79,7 +90,8 @@ class Predictor:
         folder = resolve_model(model)
         card = read_card(folder)
         _checked_threshold(card, threshold)  # before the weights are loaded
-        return cls(TorchEngine.open(folder, card, device, precision=precision), card, threshold=threshold)
+        engine = TorchEngine.open(folder, card, device, precision=precision)
+        return cls(engine, card, threshold=threshold, flips=flips)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,6 +102,22 @@ class Predictor:
     def preprocess(self) -> PreprocessSettings:
         """What is done to an image before the network sees it."""
         return self.card.preprocess
+
+    @property
+    def quality_limit(self) -> float | None:
+        """Frames of a lower quality are to be looked at; None where the model has no limit."""
+        return None if self.card.quality is None else self.card.quality.limit
+
+    def quality_promise(self) -> str:
+        """What the limit promises and on which assumption, in words; or why it promises nothing."""
+        if self.card.quality is None:
+            return "none: the model brings no quality limit"
+        if self.card.quality.limit is None:
+            return self.card.quality.assumption
+        if self.threshold != self.card.threshold or self.flips:
+            other = "with flips" if self.flips else "at this threshold"
+            return f"none {other}: the limit was fitted at the model's own threshold, without flips; it is a hint here"
+        return self.card.quality.assumption
 
     def __call__(self, image: ImageArray) -> Prediction:
         """What is in one image."""
@@ -111,17 +139,65 @@ class Predictor:
 
     def _predict_together(self, images: Sequence[ImageArray]) -> list[Prediction]:
         prepared = [prepare_image(image, self.preprocess) for image in images]
-        logits = self.engine(np.stack([frame for frame, _ in prepared]))
-        return [self._finish(planes, placement) for planes, (_, placement) in zip(logits, prepared, strict=True)]
+        frames, placements = np.stack([frame for frame, _ in prepared]), [placement for _, placement in prepared]
+        logits = self.engine(frames)
+        if not self.flips:
+            return [self._finish(planes, placement) for planes, placement in zip(logits, placements, strict=True)]
+        seen_mirrored = self.engine(_mirrored(frames, placements))
+        mirrored = _mirrored(seen_mirrored.transpose(0, 2, 3, 1), placements).transpose(0, 3, 1, 2)
+        return [
+            self._finish_both(planes, other, placement)
+            for planes, other, placement in zip(logits, mirrored, placements, strict=True)
+        ]
+
+    def _finish_both(
+        self, logits: NDArray[np.float32], mirrored: NDArray[np.float32], placement: Placement
+    ) -> Prediction:
+        """Shapes: logits of the image and of its mirror image, mirrored back, (C, h, w)."""
+        views = [_inside(self._probabilities(planes), placement) for planes in (logits, mirrored)]
+        mean = mean_logits(logits, mirrored, binary=self.card.binary)
+        return replace(self._finish(mean, placement), disagreement=disagreement(views, self.threshold))
 
     def _finish(self, logits: NDArray[np.float32], placement: Placement) -> Prediction:
         """Shapes: logits (C, h, w) -> a prediction at placement.native_hw."""
-        probabilities = restore(sigmoid(logits) if self.card.binary else softmax(logits), placement)
+        small = self._probabilities(logits)
+        probabilities = restore(small, placement)
         if self.threshold is None:
             mask = np.argmax(probabilities, axis=0).astype(np.uint8)
         else:
             mask = (probabilities[0] >= self.threshold).astype(np.uint8)
-        return Prediction(mask, probabilities, self.classes, self.threshold, logits, placement)
+        # at network size, where the limit was fitted, and cheap whatever the size of the image
+        sureness = quality(_inside(small, placement), self.threshold) if mask.any() else math.nan
+        return Prediction(mask, probabilities, self.classes, self.threshold, logits, placement, sureness)
+
+    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return sigmoid(logits) if self.card.binary else softmax(logits)
+
+
+def _inside(planes: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+    """Without the padding. Shapes: (C, h, w) -> (C, height, width)."""
+    return planes[:, : placement.height, : placement.width]
+
+
+def _mirrored(batch: NDArray[T], placements: Sequence[Placement]) -> NDArray[T]:
+    """Each image mirrored left to right where it lies; the padding stays where the network knows it.
+
+    Shapes: batch (N, h, w, C) -> the same.
+    """
+    result = batch.copy()
+    for item, source, placement in zip(result, batch, placements, strict=True):
+        height, width = placement.height, placement.width
+        item[:height, :width] = source[:height, :width][:, ::-1]
+    return result
+
+
+def mean_logits(one: NDArray[np.float32], other: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
+    """The logits whose probabilities are the mean of both's. Shapes: (C, h, w) twice -> (C, h, w)."""
+    if not binary:
+        total = softmax(one) + softmax(other)
+        return np.asarray(np.log(np.maximum(total, np.finfo(np.float32).tiny)), np.float32)
+    one, other = np.clip(one, -_SUREST, _SUREST), np.clip(other, -_SUREST, _SUREST)
+    return np.asarray(np.log((sigmoid(one) + sigmoid(other)) / (sigmoid(-one) + sigmoid(-other))), np.float32)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -188,8 +188,8 @@ class _Joint(NamedTuple):
 def _joint_counts(pred: InstanceArray, target: InstanceArray, ignore: BoolArray | None) -> _Joint:
     """One histogram over pairs of numbers, of the pixels where either has an instance."""
     places = np.flatnonzero((pred != 0) | (target != 0))
-    of_pred, pred_numbers = _consecutive(pred.ravel()[places])
-    of_target, target_numbers = _consecutive(target.ravel()[places])
+    of_pred, pred_numbers = consecutive(pred.ravel()[places])
+    of_target, target_numbers = consecutive(target.ravel()[places])
     width = len(pred_numbers)
 
     def histogram(pixels: NDArray[np.bool_] | slice) -> NDArray[np.int64]:
@@ -202,7 +202,7 @@ def _joint_counts(pred: InstanceArray, target: InstanceArray, ignore: BoolArray 
     return _Joint(histogram(~unknown), histogram(unknown).sum(axis=0), target_numbers, pred_numbers)
 
 
-def _consecutive(values: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def consecutive(values: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Values as places in the rising list of those that occur, and that list, which begins with 0."""
     if values.max(initial=0) < _COUNTABLE:  # many times faster than sorting
         occurring = np.bincount(values.astype(np.intp), minlength=1) > 0

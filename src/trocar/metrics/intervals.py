@@ -66,23 +66,29 @@ def bootstrap(
     names = None if groups is None else [name for name, counts in zip(groups, defined, strict=True) if counts]
     order = np.argsort(kept, kind="stable")
     ordered = kept[order]
-    codes = np.zeros(len(kept), np.int64) if names is None else np.unique(names, return_inverse=True)[1][order]
-    clustered = codes.size > 0 and 1 < codes.max() + 1 < len(codes)
-    blocks = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)] if clustered else [np.arange(len(kept))]
+    blocks = blocks_of(None if names is None else [names[place] for place in order], len(kept))
     if not len(kept):
         drawn = np.full((3, 1), math.nan)
         whole = drawn[:, 0]
     else:
         whole = _statistics(ordered, np.ones((1, len(kept)), np.int64))[:, 0]
-        chunks = _draw_weights(blocks, len(kept), resamples, np.random.default_rng(seed))
+        chunks = draw_weights(blocks, len(kept), resamples, np.random.default_rng(seed))
         drawn = np.concatenate([_statistics(ordered, weights) for weights in chunks], axis=1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=1)
     mean, median, p5 = (Interval(*map(float, triple)) for triple in zip(whole, low, high, strict=True))
-    method = _in_words(len(kept), names, clustered, resamples, level, seed)
+    method = _in_words(len(kept), names, len(blocks) > 1, resamples, level, seed)
     return Estimates(mean, median, p5, len(kept), int((~defined).sum()), level, method)
 
 
-def _draw_weights(
+def blocks_of(groups: Sequence[str] | None, frames: int) -> list[NDArray[np.int64]]:
+    """Places of the frames of each group, where groups are to be drawn first; else all frames as one block."""
+    if groups is None or not 1 < len(set(groups)) < frames:
+        return [np.arange(frames)]
+    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    return [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+
+
+def draw_weights(
     blocks: Sequence[NDArray[np.int64]], size: int, resamples: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """How often each frame is in each resample, some resamples at a time. Yields (resamples, size)."""

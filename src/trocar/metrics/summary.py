@@ -1,99 +1,18 @@
 """From the scores of single frames to the figures of an evaluation: one convention, applied in one place.
 
-The convention, `per-image`: each frame is scored by itself at its native size on a thresholded mask, pixels of 255
-left out. A frame whose truth holds no instrument has no Dice, Jaccard, precision or recall, whatever was predicted:
-it stands on its own line, with what was falsely found there. Means are over frames; each has an interval.
+The convention, `per-image`, is that of `frames`. Means are over frames with an instrument; each has an interval.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from trocar.data.records import MaskArray
+from trocar.metrics.frames import INSTANCE_SCORES, SCORES, FrameScores
 from trocar.metrics.intervals import Estimates, bootstrap
-from trocar.metrics.overlap import class_counts, instrument_counts
 
-CONVENTION = "per-image: each frame by itself, native size, thresholded mask, pixels of 255 left out; mean over frames"
-EMPTY_RULE = (
-    "a frame whose truth holds no instrument has no score, whatever was predicted; such frames are counted apart, "
-    "with what was falsely found"
-)
 PARTS_RESAMPLES = 2_000  # for the many rows of per-group tables; headline figures take the default
-
-
-@dataclass(frozen=True)
-class FrameScores:
-    """One row of the per-image table. Undefined is NaN."""
-
-    record: str
-    group: str
-    fold: str | None
-    dice: float  # of any instrument against background, also where there are several classes
-    jaccard: float
-    precision: float
-    recall: float
-    truth_pixels: int
-    predicted_pixels: int
-    ignored_pixels: int
-    height: int
-    width: int
-    empty_truth: bool
-    missing: bool = False  # no prediction was there: scored as an empty one
-    threshold: float | None = None
-    cross_entropy: float = math.nan  # nats per pixel at network size; models only
-    mean_class_dice: float = math.nan  # several classes: mean over those in prediction or truth
-    mean_class_jaccard: float = math.nan
-    class_dice: Mapping[str, float] = field(default_factory=dict)  # several classes: NaN where the truth lacks it
-
-    @property
-    def false_share(self) -> float:
-        """Share of the frame's counted pixels that is falsely instrument, in a frame without any; else NaN."""
-        counted = self.height * self.width - self.ignored_pixels
-        return self.predicted_pixels / counted if self.empty_truth and counted else math.nan
-
-
-def score_frame(
-    pred: MaskArray,
-    truth: MaskArray,
-    *,
-    record: str,
-    group: str,
-    fold: str | None = None,
-    classes: Sequence[str] = (),
-    missing: bool = False,
-    threshold: float | None = None,
-    cross_entropy: float = math.nan,
-) -> FrameScores:
-    """Score one predicted mask. `classes` names the indices from 1 on where each is to be scored by itself.
-
-    Shapes: pred, truth (H, W) class indices at native size, 255 in the truth: ignored.
-    """
-    counts = instrument_counts(pred, truth)
-    empty = counts.true == 0
-    per_class = class_counts(pred, truth, len(classes) + 1)[1:]
-    return FrameScores(
-        record=record,
-        group=group,
-        fold=fold,
-        dice=math.nan if empty else counts.dice,
-        jaccard=math.nan if empty else counts.jaccard,
-        precision=math.nan if empty else counts.precision,
-        recall=counts.recall,
-        truth_pixels=counts.true,
-        predicted_pixels=counts.predicted,
-        ignored_pixels=counts.ignored,
-        height=truth.shape[0],
-        width=truth.shape[1],
-        empty_truth=empty,
-        missing=missing,
-        threshold=threshold,
-        cross_entropy=cross_entropy,
-        mean_class_dice=math.nan if empty else mean_of_defined([one.dice for one in per_class]),
-        mean_class_jaccard=math.nan if empty else mean_of_defined([one.jaccard for one in per_class]),
-        class_dice={name: one.dice if one.true else math.nan for name, one in zip(classes, per_class, strict=True)},
-    )
 
 
 @dataclass(frozen=True)
@@ -161,19 +80,13 @@ def worst_first(rows: Sequence[FrameScores]) -> list[FrameScores]:
     return sorted(scored, key=lambda row: (row.dice, -row.truth_pixels, row.record))
 
 
-def mean_of_defined(values: Sequence[float]) -> float:
-    """Mean of what is not NaN; NaN where nothing is."""
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
-
-
 def _scored(rows: Sequence[FrameScores]) -> list[str]:
     optional = [
         key
-        for key in ("cross_entropy", "mean_class_dice", "mean_class_jaccard")
+        for key in ("centreline_dice", *INSTANCE_SCORES, "cross_entropy", "mean_class_dice", "mean_class_jaccard")
         if any(not math.isnan(getattr(row, key)) for row in rows)
     ]
-    return ["dice", "jaccard", "precision", "recall", *optional]
+    return [*SCORES, *optional]
 
 
 def _parts(rows: Sequence[FrameScores], part_of: Callable[[FrameScores], str]) -> list[Part]:

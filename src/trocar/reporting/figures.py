@@ -17,9 +17,12 @@ from typing import IO, Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from trocar.data.files import atomic_write_bytes
+from trocar.metrics.calibration import Calibration
+from trocar.metrics.failure import FailureFinding
+from trocar.metrics.findings import ThresholdChoice
 
 # Of Okabe and Ito (2008): told apart by people with any colour vision, and in grey print by their lightness.
 TRAIN_COLOUR, VAL_COLOUR = "#56B4E9", "#D55E00"
@@ -95,6 +98,67 @@ def strip_svg(values_of: Mapping[str, Sequence[float]], title: str) -> str:
     return as_svg(figure, f"{title} {shown}: a dot a frame, a bar the median")
 
 
+def threshold_svg(choice: ThresholdChoice, side: str) -> str:
+    """Mean Dice against the threshold on validation and on the side scored, best ones marked, as an SVG element."""
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+    axes = figure.subplots()
+    if choice.validation is not None:
+        axes.plot(choice.validation.thresholds, choice.validation.dice, "--", color=VAL_COLOUR, label="validation side")
+        axes.plot(*choice.validation.best, "o", color=VAL_COLOUR, markersize=5)
+    axes.plot(choice.scored.thresholds, choice.scored.dice, "-", color=TRAIN_COLOUR, label=side)
+    axes.plot(*choice.scored.best, "o", color=TRAIN_COLOUR, markersize=5)
+    axes.axvline(choice.chosen, color=INK, linestyle=":", linewidth=1.6, label=f"used: {choice.chosen:g}")
+    axes.set(xlim=(0, 1), xlabel="threshold (dots: best)", title="Mean Dice against threshold")
+    _plain(axes)
+    _legend(axes, loc="lower left")
+    return as_svg(figure, f"Mean Dice against threshold; {choice.chosen:g} was used")
+
+
+def reliability_svg(calibration: Calibration) -> str:
+    """Reliability diagram: share of the pixels given each probability that is instrument, as an SVG element.
+
+    Before and, where a temperature is known, after scaling. Below it how many pixels each bin holds, on a logarithmic
+    scale, as most are certain.
+    """
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes, pixels = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="perfect")
+    for bins, style, colour, label in (
+        (calibration.bins, "o-", BAR_COLOUR, "as they come"),
+        (calibration.bins_after, "s--", VAL_COLOUR, f"temperature {calibration.temperature:.2f}"),
+    ):
+        held = [each for each in bins if each.pixels]
+        if held:
+            x, y = [each.probability for each in held], [each.true for each in held]
+            axes.plot(x, y, style, color=colour, markersize=4, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is instrument", title="Reliability of the probabilities")
+    middles = [(each.low + each.high) / 2 for each in calibration.bins]
+    width = 0.8 / max(len(calibration.bins), 1)
+    pixels.bar(middles, [each.pixels for each in calibration.bins], width=width, color=BAR_COLOUR)
+    pixels.set(ylabel="pixels", xlabel="predicted probability")
+    if calibration.pixels:
+        pixels.set(yscale="log", ylim=(1, None))
+        pixels.yaxis.set_minor_formatter(NullFormatter())
+    for each_axes in (axes, pixels):
+        _plain(each_axes)
+    _legend(axes, loc="upper left")
+    return as_svg(figure, "Share of pixels that is instrument against the probability predicted for them")
+
+
+def risk_coverage_svg(finding: FailureFinding) -> str:
+    """Mean loss, 1 - Dice, of the frames kept when the least trusted are set aside first, as an SVG element."""
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+    axes = figure.subplots()
+    coverage, risk = zip(*finding.risk_coverage, strict=True) if finding.risk_coverage else ((), ())
+    axes.plot(coverage, risk, color=BAR_COLOUR, label="least trusted set aside")
+    axes.axhline(finding.aurc_random, color=INK, linestyle=":", linewidth=1.4, label="any set aside")
+    axes.set(xlim=(0, 1), xlabel="share of frames kept", ylabel="mean of 1 - Dice", title="Risk against coverage")
+    axes.set_ylim(bottom=0)
+    _plain(axes)
+    _legend(axes, loc="lower right")
+    return as_svg(figure, "Mean of 1 - Dice of the frames kept against the share of frames kept")
+
+
 def as_svg(figure: Figure, description: str) -> str:
     """A figure as an SVG element for inlining: transparent, no outside reference, ink in the page's text colour."""
     for axes in figure.axes:
@@ -133,7 +197,7 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, loc: Literal["upper left", "upper right", "lower right"]) -> None:
+def _legend(axes: Axes, loc: Literal["upper left", "upper right", "lower left", "lower right"]) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, loc=loc, fontsize="small")
 

@@ -54,11 +54,18 @@ from trocar.model_folder import (
     write_model,
 )
 from trocar.models.build import Network, build_model
+from trocar.plain import none_for_nan
 from trocar.progress import Watcher
 from trocar.reporting.figures import plot_curves
 from trocar.training.board import open_board
 from trocar.training.guards import Interrupted, deterministic, explained_memory, stop_requests
-from trocar.training.judging import Judgement, judge
+from trocar.training.judging import (
+    Judgement,
+    judge,
+    quality_limit,
+    temperature_scaling,
+    validation_curve,
+)
 from trocar.training.step import Tally, average_update, build_optimizer, learning_rate_at, train_step
 
 
@@ -294,30 +301,39 @@ class Training:
         )
 
     def _finish(self) -> RunResult:
-        """Choose the threshold on validation records, score train and val in float32, write the model folder."""
+        """Choose the threshold on validation records, score train and val in float32, write the model folder.
+
+        Temperature and quality limit come from the same passes over the validation records.
+        """
         plot_curves(self.position.history, self.folder / "curves.png")
         network = copy.deepcopy(self.judged)
         network.load_state_dict(self.kept)
         self.watcher.message("choosing the threshold on validation frames, scoring train and val")
         threshold: float | None = None
+        of_validation: dict[str, Any] = {}
         if len(self.classes) == 2:
-            sweeps = self._judge(network, self.val_set, self.val_truths, sweep=True).sweeps
-            threshold, _ = best_threshold(sweeps)
+            swept = self._judge(network, self.val_set, self.val_truths, sweep=True)
+            threshold, _ = best_threshold(swept.sweeps)
+            of_validation = {"threshold_curve": validation_curve(swept), "calibration": temperature_scaling(swept)}
         plain_train = copy.copy(self.train_set)
         plain_train.augment = None
         train_truths = NativeMasks.read(plain_train.records, self.recipe.preprocess, join=self.join)
-        scores = {}
+        judged = {}
         for side, prepared, truths in (
             ("train", plain_train, train_truths),
             ("val", self.val_set, self.val_truths),
         ):
             options = {} if threshold is None else {"threshold": threshold}
-            scores[side] = _as_scores(self._judge(network, prepared, truths, **options), threshold)
+            judged[side] = self._judge(network, prepared, truths, **options)
+        of_validation["quality"] = quality_limit(judged["val"])
+        scores = {side: _as_scores(one, threshold) for side, one in judged.items()}
         licence = derived_licence(self.source.dataset, self.recipe.model.encoder, self.recipe.model.encoder_weights)
-        card = write_model(self.folder / "model", self._card(threshold, scores), network.state_dict(), licence)
+        card = write_model(
+            self.folder / "model", self._card(threshold, scores, **of_validation), network.state_dict(), licence
+        )
         return RunResult(self.folder, self.folder / "model", card)
 
-    def _card(self, threshold: float | None, scores: dict[str, Scores]) -> ModelCard:
+    def _card(self, threshold: float | None, scores: dict[str, Scores], **of_validation: Any) -> ModelCard:
         groups = {record.group for record in self.source.select(self.fold.train)}
         provenance = Provenance(
             recipe=self.recipe.name,
@@ -348,6 +364,7 @@ class Training:
             + ("; records stand on two sides of the split" if self.split.shared_records else ""),
             provenance=provenance,
             scores=scores,
+            **of_validation,
         )
 
 
@@ -380,9 +397,6 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def _as_scores(result: Judgement, threshold: float | None) -> Scores:
-    def none_for_nan(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
     return Scores(
         records=len(result.dice),
         loss=none_for_nan(result.loss),

@@ -49,7 +49,7 @@ def open_source(path: str | Path, settings: DataSettings = _DEFAULTS) -> Source:
     source, problems = _LAYOUTS[_kind(root, settings)].read(root, settings)
     source, problems = _without_excluded(source, problems, settings)
     source = _every_nth_frame(source, settings.every)
-    return dataclasses.replace(source, findings=tuple(problems.values()))
+    return dataclasses.replace(source, findings=tuple(problems.values()), settings=settings)
 
 
 def _refuse_what_is_no_folder(root: Path) -> None:

@@ -1,0 +1,180 @@
+"""The scores of one frame: a row of the per-image table.
+
+The convention, `per-image`: each frame is scored by itself at its native size on a thresholded mask, pixels of 255
+left out. A frame whose truth holds no instrument has no score, whatever was predicted: it stands on its own line, with
+what was falsely found there. From rows to figures is `summary`; how others count is `conventions`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trocar.data.records import IGNORE, MaskArray
+from trocar.metrics.boundary import boundary_distances, boundary_iou
+from trocar.metrics.centreline import centreline_dice
+from trocar.metrics.instances import InstanceArray, match_instances
+from trocar.metrics.overlap import BoolArray, class_counts, instrument_counts
+
+CONVENTION = "per-image: each frame by itself, native size, thresholded mask, pixels of 255 left out; mean over frames"
+EMPTY_RULE = (
+    "a frame whose truth holds no instrument has no score, whatever was predicted; such frames are counted apart, "
+    "with what was falsely found"
+)
+NSD_TOLERANCE_PX = 2.0  # of the normalised surface Dice: about what two annotators differ by
+SCORES = (  # of every frame with an instrument, in the order they are shown
+    "dice",
+    "jaccard",
+    "precision",
+    "recall",
+    "specificity",
+    "accuracy",
+    "nsd",
+    "hd95",
+    "hausdorff",
+    "average_distance",
+    "boundary_iou",
+)
+INSTANCE_SCORES = ("panoptic_quality", "detection_f1", "instance_dice", "instance_nsd")  # where instances are labelled
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """One row of the per-image table. Undefined is NaN; distances are in pixels of the native image."""
+
+    record: str
+    group: str
+    fold: str | None
+    dice: float  # of any instrument against background, also where there are several classes; so are all up to clDice
+    jaccard: float
+    precision: float
+    recall: float
+    truth_pixels: int
+    predicted_pixels: int
+    ignored_pixels: int
+    height: int
+    width: int
+    empty_truth: bool
+    missing: bool = False  # no prediction was there: scored as an empty one
+    threshold: float | None = None
+    specificity: float = math.nan
+    accuracy: float = math.nan
+    nsd: float = math.nan  # within NSD_TOLERANCE_PX
+    hd95: float = math.nan
+    hausdorff: float = math.nan
+    average_distance: float = math.nan
+    boundary_iou: float = math.nan
+    centreline_dice: float = math.nan  # where asked for: skeletons take longer than all the rest
+    panoptic_quality: float = math.nan  # these four: NaN where the data label no instances
+    detection_f1: float = math.nan
+    instance_dice: float = math.nan
+    instance_nsd: float = math.nan
+    cross_entropy: float = math.nan  # nats per pixel at network size; models only
+    mean_class_dice: float = math.nan  # several classes: mean over those in prediction or truth
+    mean_class_jaccard: float = math.nan
+    presence: float = math.nan  # how sure there is an instrument: largest probability; of masks the share predicted
+    quality: float = math.nan  # Dice as the model itself expects it; models only
+    disagreement: float = math.nan  # 1 - Dice between the masks of image and mirror image; with flips only
+    warped_iou: float = math.nan  # videos: these four are of the step from the frame before
+    flicker_rate: float = math.nan
+    true_warped_iou: float = math.nan  # the same of the true masks
+    true_flicker_rate: float = math.nan
+    class_dice: Mapping[str, float] = field(default_factory=dict)  # several classes: NaN where the truth lacks it
+    traits: Mapping[str, float] = field(default_factory=dict)  # of image and truth, by which strata are made
+
+    @property
+    def false_share(self) -> float:
+        """Share of the frame's counted pixels that is falsely instrument, in a frame without any; else NaN."""
+        counted = self.height * self.width - self.ignored_pixels
+        return self.predicted_pixels / counted if self.empty_truth and counted else math.nan
+
+
+def score_frame(
+    pred: MaskArray,
+    truth: MaskArray,
+    *,
+    record: str,
+    group: str,
+    fold: str | None = None,
+    classes: Sequence[str] = (),
+    instances: tuple[InstanceArray, InstanceArray] | None = None,
+    centreline: bool = False,
+    missing: bool = False,
+    threshold: float | None = None,
+    cross_entropy: float = math.nan,
+    presence: float = math.nan,
+    quality: float = math.nan,
+    disagreement: float = math.nan,
+    traits: Mapping[str, float] | None = None,
+    steadiness: Mapping[str, float] | None = None,
+) -> FrameScores:
+    """Score one predicted mask. `classes` names the indices from 1 on where each is to be scored by itself.
+
+    Shapes: pred, truth (H, W) class indices at native size, 255 in the truth: ignored; `instances` is a pair of
+    (H, W), predicted and true, 0 background, then an index an instrument. `centreline` adds clDice.
+    """
+    counts = instrument_counts(pred, truth)
+    empty = counts.true == 0
+    per_class = class_counts(pred, truth, len(classes) + 1)[1:]
+    ignore = truth == IGNORE
+    found, true = (pred != 0) & (pred != IGNORE), (truth != 0) & ~ignore
+    return FrameScores(
+        record=record,
+        group=group,
+        fold=fold,
+        dice=math.nan if empty else counts.dice,
+        jaccard=math.nan if empty else counts.jaccard,
+        precision=math.nan if empty else counts.precision,
+        recall=counts.recall,
+        truth_pixels=counts.true,
+        predicted_pixels=counts.predicted,
+        ignored_pixels=counts.ignored,
+        height=truth.shape[0],
+        width=truth.shape[1],
+        empty_truth=empty,
+        missing=missing,
+        threshold=threshold,
+        specificity=math.nan if empty else counts.specificity,
+        accuracy=math.nan if empty else counts.accuracy,
+        **({} if empty else _outline_scores(found, true, ignore)),
+        centreline_dice=centreline_dice(found, true, ignore) if centreline and not empty else math.nan,
+        **({} if empty or instances is None else _instance_scores(*instances, ignore)),
+        cross_entropy=cross_entropy,
+        mean_class_dice=math.nan if empty else mean_of_defined([one.dice for one in per_class]),
+        mean_class_jaccard=math.nan if empty else mean_of_defined([one.jaccard for one in per_class]),
+        presence=presence,
+        quality=quality,
+        disagreement=disagreement,
+        **(steadiness or {}),
+        class_dice={name: one.dice if one.true else math.nan for name, one in zip(classes, per_class, strict=True)},
+        traits=dict(traits or {}),
+    )
+
+
+def _outline_scores(pred: BoolArray, truth: BoolArray, ignore: BoolArray) -> dict[str, float]:
+    """Scores of the outline of any instrument."""
+    distances = boundary_distances(pred, truth, ignore)
+    return {
+        "nsd": distances.surface_dice(NSD_TOLERANCE_PX),
+        "hd95": distances.hausdorff(95),
+        "hausdorff": distances.hausdorff(),
+        "average_distance": distances.average,
+        "boundary_iou": boundary_iou(pred, truth, ignore),
+    }
+
+
+def _instance_scores(pred: InstanceArray, truth: InstanceArray, ignore: BoolArray) -> dict[str, float]:
+    matched = match_instances(pred, truth, ignore)
+    return {
+        "panoptic_quality": matched.panoptic_quality,
+        "detection_f1": matched.detection_f1,
+        "instance_dice": matched.dice,
+        "instance_nsd": matched.nsd(NSD_TOLERANCE_PX),
+    }
+
+
+def mean_of_defined(values: Sequence[float]) -> float:
+    """Mean of what is not NaN; NaN where nothing is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
