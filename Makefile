@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/trocar demo --out demo
 
+# Two processes of one thread each: threads of several processes that share cores slow each other down.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 # What CI runs; the tests last, so that their closing lines end what is printed.
 check: lint types

@@ -51,11 +51,27 @@ class DataSettings(Settings):
     """Which labelled frames, and which of their classes are to be learnt."""
 
     source: str | None = Field(None, description="folder of the data; `--data` sets it from the command line")
-    kind: Literal["auto", "folder", "kvasir-instrument", "endovis15", "drawn"] = Field(
-        "auto", description="layout of the data; `auto` recognises it"
+    kind: Literal[
+        "auto",
+        "folder",
+        "videos",
+        "kvasir-instrument",
+        "endovis15",
+        "endovis17",
+        "endovis18",
+        "robust-mis",
+        "cholecseg8k",
+        "cholec-instances",
+        "sar-rarp50",
+        "cadis",
+        "drawn",
+    ] = Field("auto", description="layout of the data, see docs/data.md; `auto` recognises it")
+    images: str = Field(
+        "images", description="layouts folder and videos: name of the folder of images below the source, or each video"
     )
-    images: str = Field("images", description="folder layout: name of the folder of images below the source")
-    masks: str = Field("masks", description="folder layout: name of the folder of masks below the source")
+    masks: str = Field(
+        "masks", description="layouts folder and videos: name of the folder of masks below the source, or each video"
+    )
     group_by: Literal["auto", "folder", "none"] = Field(
         "auto",
         description="folder layout: `folder` makes each sub-folder of images a group (patient, video), `none` each "

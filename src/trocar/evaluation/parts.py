@@ -168,7 +168,10 @@ def _classes_of_truth(parts: Sequence[Part], source: Source) -> Truth:
     if card.classes == source.classes:
         return Truth(join=False, classes=card.classes[1:] if len(card.classes) > 2 else ())
     if len(source.classes) == 2:
-        note = f"the truth knows no parts: {', '.join(card.classes[1:])} are scored as one instrument"
+        note = (
+            f"the truth was read as one instrument, so {', '.join(card.classes[1:])} are scored together; where they "
+            f"are labelled, --set data.target={card.target} scores them apart"
+        )
         return Truth(join=True, notes=(note,))
     raise UserError(
         f"the model knows the classes {', '.join(card.classes)}, the data {', '.join(source.classes)}",

@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 from trocar.config import DataSettings, nearest
 from trocar.data.records import Source
-from trocar.data.sources import drawn, endovis15, folder, kvasir
+from trocar.data.sources import (
+    cadis,
+    cholec_instances,
+    cholecseg8k,
+    drawn,
+    endovis15,
+    endovis17,
+    endovis18,
+    folder,
+    kvasir,
+    robust_mis,
+    sar_rarp50,
+    videos,
+)
 from trocar.data.sources.listing import Listing
 from trocar.errors import UserError, UserErrors
 
@@ -20,17 +33,45 @@ class _Layout(NamedTuple):
     recognises: Callable[[Path], bool]
     read: Callable[[Path, DataSettings], Listing]
     looks_like: str
+    tells_apart: tuple[str, ...] = ("parts", "types")  # which of them its labels know; a class table may name either
 
 
 # In the order they are tried: the special before the plain, as the plain folder would accept some of the others.
 _LAYOUTS = {
-    "drawn": _Layout(drawn.recognises, drawn.read, "dataset.json of kind `drawn`, as `trocar demo` writes"),
+    "drawn": _Layout(drawn.recognises, drawn.read, "dataset.json of kind `drawn`, as `trocar demo` writes", ("parts",)),
     "endovis15": _Layout(
-        endovis15.recognises, endovis15.read, "rigid/OP*/Raw and Masks, robotic/Dataset*/Video.avi, or one of the two"
+        endovis15.recognises,
+        endovis15.read,
+        "rigid/OP*/Raw and Masks, robotic/Dataset*/Video.avi, or one of the two",
+        ("parts",),
     ),
-    "kvasir-instrument": _Layout(kvasir.recognises, kvasir.read, "images, masks, train.txt and test.txt"),
+    "endovis17": _Layout(
+        endovis17.recognises, endovis17.read, "instrument_dataset_N/left_frames and ground_truth or *Segmentation"
+    ),
+    "endovis18": _Layout(endovis18.recognises, endovis18.read, "seq_N/left_frames and labels, with labels.json"),
+    "robust-mis": _Layout(
+        robust_mis.recognises, robust_mis.read, "Training/SURGERY/N/FRAME/raw.png and instrument_instances.png", ()
+    ),
+    "cholecseg8k": _Layout(
+        cholecseg8k.recognises,
+        cholecseg8k.read,
+        "videoNN/videoNN_MMMMM/frame_K_endo.png and frame_K_endo_watershed_mask.png",
+        ("types",),
+    ),
+    "cholec-instances": _Layout(
+        cholec_instances.recognises,
+        cholec_instances.read,
+        "train, val, test with VIDNN_PART/ann_dir and img_dir",
+        ("types",),
+    ),
+    "sar-rarp50": _Layout(sar_rarp50.recognises, sar_rarp50.read, "train1, train2, test with video_NN/segmentation"),
+    "cadis": _Layout(cadis.recognises, cadis.read, "VideoNN/Images and VideoNN/Labels", ("types",)),
+    "kvasir-instrument": _Layout(kvasir.recognises, kvasir.read, "images, masks, train.txt and test.txt", ()),
     "folder": _Layout(
         folder.recognises, folder.read, "two folders, images and masks (or the names in data.images and data.masks)"
+    ),
+    "videos": _Layout(
+        videos.recognises, videos.read, "VIDEO/images and VIDEO/masks (or the names in data.images, ...)"
     ),
 }
 
@@ -46,7 +87,9 @@ def open_source(path: str | Path, settings: DataSettings = _DEFAULTS) -> Source:
     """
     root = Path(path).expanduser()
     _refuse_what_is_no_folder(root)
-    source, problems = _LAYOUTS[_kind(root, settings)].read(root, settings)
+    kind = _kind(root, settings)
+    _refuse_what_labels_do_not_tell(kind, settings)
+    source, problems = _LAYOUTS[kind].read(root, settings)
     source, problems = _without_excluded(source, problems, settings)
     source = _every_nth_frame(source, settings.every)
     return dataclasses.replace(source, findings=tuple(problems.values()), settings=settings)
@@ -65,6 +108,15 @@ def _refuse_what_is_no_folder(root: Path) -> None:
         ) from None
     if empty:
         raise UserError(f"the folder {root} is empty", where=str(root.absolute()), mend=_layouts_in_words())
+
+
+def _refuse_what_labels_do_not_tell(kind: str, settings: DataSettings) -> None:
+    possible = ("instrument", *_LAYOUTS[kind].tells_apart)
+    if settings.target not in possible:
+        raise UserError(
+            f"data.target is {settings.target}, but {kind} does not label {settings.target} of instruments",
+            mend=f"set data.target={' or '.join(possible)}",
+        )
 
 
 def _kind(root: Path, settings: DataSettings) -> str:

@@ -26,10 +26,10 @@ def files_by_stem(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     images: dict[str, list[Path]] = {}
     others: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
+        folders[:] = sorted(name for name in folders if not hidden(name))
         for name in sorted(names):
             path = Path(parent, name)
-            if _hidden(name):
+            if hidden(name):
                 continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 images.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
@@ -38,7 +38,8 @@ def files_by_stem(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     return images, others
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether it is the file system's own, or the twin tree that macOS puts into archives."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -51,7 +52,7 @@ def pair(
     for stem in sorted(images.keys() | masks.keys(), key=natural):
         image, mask = images.get(stem, []), masks.get(stem, [])
         if len(image) > 1 or len(mask) > 1:
-            problems[stem] = _several(stem, image if len(image) > 1 else mask)
+            problems[stem] = several(stem, image if len(image) > 1 else mask)
         elif not mask:
             problems[stem] = _alone("the image has no mask of its name", "add its mask", stem, image[0])
         elif not image:
@@ -61,7 +62,8 @@ def pair(
     return pairs, problems
 
 
-def _several(stem: str, paths: list[Path]) -> UserError:
+def several(stem: str, paths: list[Path]) -> UserError:
+    """The refusal of files that differ by their ending alone."""
     return UserError(
         f"{len(paths)} files would all be record {stem}",
         where=", ".join(str(path) for path in paths),
