@@ -369,6 +369,37 @@ def figures(
         console.show_files(made)
 
 
+# ------------------------------------------------------------------ convert
+
+
+@verb
+def convert(
+    source: Annotated[Path, Argument(help="folder of labelled frames, in any layout that `trocar check` reads")],
+    to: Annotated[
+        Literal["coco", "labelme", "cvat", "cvat-masks", "label-studio", "yolo", "png"],
+        Option(help="format of the labels that are written"),
+    ],
+    out: Annotated[Path, Option(help="new folder for images and labels")],
+    polygons: Annotated[
+        bool, Option("--polygons", help="coco, labelme, cvat: polygons instead of run lengths or PNG masks")
+    ] = False,
+    link: Annotated[bool, Option("--link", help="hard links to the images instead of copies")] = False,
+    overrides: DataOverrides = None,
+    json: Json = False,
+) -> None:
+    """Write labelled frames in the format of an annotation tool. Nothing of the source is changed."""
+    from trocar.data import convert as conversion
+    from trocar.data.sources import open_source
+
+    opened = open_source(source, _data_settings(source, overrides))
+    with console.counting("converting") as progress:
+        made = conversion.convert(opened, to, out, polygons=polygons, link=link, progress=progress)
+    if json:
+        console.print_json(made.to_dict())
+    else:
+        console.show_converted(made)
+
+
 # ------------------------------------------------------------------ convert-keras
 
 

@@ -65,6 +65,12 @@ class DataSettings(Settings):
         "sar-rarp50",
         "cadis",
         "drawn",
+        "coco",
+        "labelme",
+        "cvat",
+        "cvat-masks",
+        "label-studio",
+        "yolo",
     ] = Field("auto", description="layout of the data, see docs/data.md; `auto` recognises it")
     images: str = Field(
         "images", description="layouts folder and videos: name of the folder of images below the source, or each video"

@@ -21,6 +21,7 @@ from trocar.progress import Watcher
 
 if TYPE_CHECKING:
     from trocar.data.checks import CheckReport
+    from trocar.data.convert import Conversion
     from trocar.demo import DemoResult
     from trocar.evaluation import Evaluation
     from trocar.inference.predict import PredictionSummary
@@ -149,6 +150,15 @@ def show_conversion(model: Path, notes: Sequence[str]) -> None:
     for note in notes:
         out.print(note, markup=False, soft_wrap=True)
     out.print(f"model: {model}", markup=False, soft_wrap=True)
+
+
+def show_converted(made: Conversion) -> None:
+    """How much was written and where, and what a user should know."""
+    for note in made.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    images = ", ".join(f"{count} {how}" for how, count in made.images.items())
+    text = f"{made.records} records, {made.areas} areas, images {images}: {made.to} in {made.out}"
+    out.print(text, markup=False, soft_wrap=True)
 
 
 def show_evaluation(evaluation: Evaluation, report: Path) -> None:

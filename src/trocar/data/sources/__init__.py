@@ -13,15 +13,21 @@ from trocar.data.sources import (
     cadis,
     cholec_instances,
     cholecseg8k,
+    coco,
+    cvat,
+    cvat_masks,
     drawn,
     endovis15,
     endovis17,
     endovis18,
     folder,
     kvasir,
+    label_studio,
+    labelme,
     robust_mis,
     sar_rarp50,
     videos,
+    yolo,
 )
 from trocar.data.sources.listing import Listing
 from trocar.errors import UserError, UserErrors
@@ -73,6 +79,12 @@ _LAYOUTS = {
     "videos": _Layout(
         videos.recognises, videos.read, "VIDEO/images and VIDEO/masks (or the names in data.images, ...)"
     ),
+    "cvat": _Layout(cvat.recognises, cvat.read, "annotations.xml of CVAT for images 1.1, and images"),
+    "cvat-masks": _Layout(cvat_masks.recognises, cvat_masks.read, "labelmap.txt, SegmentationClass and JPEGImages"),
+    "yolo": _Layout(yolo.recognises, yolo.read, "data.yaml with names, images and labels"),
+    "coco": _Layout(coco.recognises, coco.read, "COCO's JSON, also in annotations, and images"),
+    "label-studio": _Layout(label_studio.recognises, label_studio.read, "Label Studio's JSON export, and the images"),
+    "labelme": _Layout(labelme.recognises, labelme.read, "LabelMe's JSON beside each image"),
 }
 
 
