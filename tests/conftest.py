@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported: errors only
+
+os.environ.setdefault("TROCAR_CACHE", tempfile.mkdtemp(prefix="trocar-tests-"))  # not the user's own
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,8 +1,8 @@
 """The command line: each verb parses, calls the library function of its name, and prints what it made.
 
 Results go to stdout (`--json`: one document and nothing else), progress and errors to stderr. Exit codes: 0 done;
-1 `check` found errors; 2 something the user can mend; 130 Ctrl-C. Heavy imports happen inside the verbs, so that
-`--help` answers at once.
+1 `check` found errors or `split --audit` a leak; 2 something the user can mend; 130 Ctrl-C. Heavy imports happen inside
+the verbs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
 from typer import Argument, Option
@@ -20,6 +20,9 @@ from typer import Argument, Option
 from trocar import __version__, console
 from trocar.config import DataSettings, Recipe, known_keys, load_recipe, shipped_recipes
 from trocar.errors import UserError
+
+if TYPE_CHECKING:
+    from trocar.data.records import Source
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +98,11 @@ def _data_settings(source: Path, overrides: list[str] | None, run: Path | None =
 @verb
 def check(
     sources: Annotated[list[Path], Argument(metavar="SOURCE...", help="folders of labelled frames")],
+    out: Annotated[Path | None, Option(help="write a page with pictures, check.html, and check.json there")] = None,
+    pictures: Annotated[bool, Option(help="embed frames (of patients) in the page")] = True,
+    cache: Annotated[
+        bool, Option(help="do not read again what an earlier check read and has not changed since")
+    ] = True,
     overrides: DataOverrides = None,
     json: Json = False,
 ) -> None:
@@ -104,12 +112,125 @@ def check(
 
     opened = [open_source(path, _data_settings(path, overrides)) for path in sources]
     with console.counting("checking") as progress:
-        report = checks.check(opened, progress=progress)
+        report = checks.check(opened, progress=progress, remember=cache)
+    page = None
+    if out is not None:
+        from trocar.reporting.doctor import write_check  # draws with matplotlib
+
+        page = write_check(report, opened, out, pictures=pictures)
     if json:
-        console.print_json(report.to_dict())
+        console.print_json({"page": None if page is None else str(page), **report.to_dict()})
     else:
-        console.show_check(report)
+        console.show_check(report, page)
     if not report.ok:
+        _exit(1)
+
+
+# ------------------------------------------------------------------ split
+
+
+@verb
+def split(
+    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    out: Annotated[
+        Path | None, Option(help="split file that is written; with --audit the folder of its page, audit.html")
+    ] = None,
+    strategy: Annotated[
+        Literal["official", "leave-one-group-out", "k-fold", "random-groups", "random-records"] | None,
+        Option(help="who is held out for the test; as split.strategy, by default random-groups", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        str | None, Option(metavar="RECIPE", help="divide as this recipe does, instead of by the defaults here")
+    ] = None,
+    folds: Annotated[int | None, Option(min=2, help="k-fold: number of folds, by default 5")] = None,
+    test_share: Annotated[
+        float | None, Option(min=0, max=1, help="random-...: share held out, by default 0.2", show_default=False)
+    ] = None,
+    val_from: Annotated[
+        Literal["groups", "tail", "every-sixth", "random-records", "leaked-records"] | None,
+        Option(help="where validation comes from, by default whole groups", show_default=False),
+    ] = None,
+    val_share: Annotated[
+        float | None, Option(min=0, max=1, help="share of the rest for validation, by default 0.2", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="of all that is drawn, by default 0", show_default=False)] = None,
+    stratify: Annotated[
+        bool | None,
+        Option(help="balance sides by foreground share and classes; on, unless a recipe is given", show_default=False),
+    ] = None,
+    join: Annotated[
+        bool | None,
+        Option(
+            "--join-near-duplicates/--no-join-near-duplicates",
+            help="keep near-duplicates on one side; on, unless a recipe is given",
+            show_default=False,
+        ),
+    ] = None,
+    audit: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="measure what leaks in this split, of whatever origin, instead of making one"),
+    ] = None,
+    pictures: Annotated[bool, Option(help="--audit: embed frames (of patients) in the page")] = True,
+    cache: Annotated[bool, Option(help="do not read again what `trocar check` read and has not changed since")] = True,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Divide records into train, val and test without leaks, or measure the leaks of a split. Exit 1 where it leaks."""
+    from trocar.data.sources import open_source
+    from trocar.errors import UserErrors
+
+    drawing = {
+        "strategy": strategy,
+        "folds": folds,
+        "test_share": test_share,
+        "val_from": val_from,
+        "val_share": val_share,
+        "seed": seed,
+        "stratify": stratify,
+        "join_near_duplicates": join,
+    }
+    given = [f"split.{name}={value}" for name, value in drawing.items() if value is not None]
+    if audit is not None and (given or recipe):
+        raise UserError("--audit measures a split as it is", mend="leave out the options of how to draw one")
+    defaults = [] if recipe else ["split.stratify=true", "split.join_near_duplicates=true"]
+    chosen = load_recipe(recipe, [*defaults, *given, *(overrides or [])])
+    opened = open_source(source, chosen.data)
+    if audit is not None:
+        _audit(audit, opened, out, pictures=pictures, cache=cache, as_json=json)
+        return
+    if out is None:
+        raise UserError("no file is named for the split", mend="give --out FILE, such as --out split.yaml")
+    if opened.findings:
+        raise UserErrors(opened.findings)
+    from trocar.console_split import show_split
+    from trocar.data.splits import make_split, write_split
+
+    with console.counting("reading") as progress:
+        made = make_split(opened, chosen.split, progress=progress, remember=cache)
+    write_split(made, out)
+    if json:
+        tree = made.model_dump(mode="json", exclude={"file_bytes"})
+        console.print_json({"split": str(out), "own_fingerprint": made.own_fingerprint(), **tree})
+    else:
+        show_split(made, out)
+
+
+def _audit(file: Path, source: Source, out: Path | None, *, pictures: bool, cache: bool, as_json: bool) -> None:
+    from trocar.console_split import show_audit
+    from trocar.data import leakage
+
+    with console.counting("comparing") as progress:
+        found = leakage.audit(file, source, progress=progress, remember=cache)
+    page = None
+    if out is not None:
+        from trocar.reporting.audit import write_audit
+
+        page = write_audit(found, source, out, pictures=pictures)
+    if as_json:
+        console.print_json({"page": None if page is None else str(page), **found.to_dict()})
+    else:
+        show_audit(found, page)
+    if found.leaks:
         _exit(1)
 
 
@@ -367,6 +488,36 @@ def figures(
         console.print_json({"figures": [str(path) for path in made]})
     else:
         console.show_files(made)
+
+
+# ------------------------------------------------------------------ fetch
+
+
+@verb
+def fetch(
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="a research set; none: list those known")] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="new folder of the set; default: its name")] = None,
+    archive: Annotated[
+        Path | None, Option(metavar="FILE", help="unpack this archive, downloaded by other means; no network is used")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Download a research set, check it and lay it out, or say how to get it. The one verb that goes online."""
+    from trocar.console_fetch import show_fetched, show_known
+    from trocar.data import fetching
+
+    if name is None:
+        if json:
+            console.print_json({"sets": [one.to_dict() for one in fetching.KNOWN]})
+        else:
+            show_known(fetching.KNOWN)
+        return
+    with console.TrainingProgress() as watcher:
+        fetched = fetching.fetch(name, out, archive=archive, watcher=watcher)
+    if json:
+        console.print_json(fetched.to_dict())
+    else:
+        show_fetched(fetched)
 
 
 # ------------------------------------------------------------------ convert

@@ -96,9 +96,10 @@ class DataSettings(Settings):
 class SplitSettings(Settings):
     """How records are divided into train, val and test. Groups stay whole unless `val_from` cuts them, declared."""
 
-    strategy: Literal["official", "leave-one-group-out", "random-groups", "random-records", "file"] = Field(
+    strategy: Literal["official", "leave-one-group-out", "k-fold", "random-groups", "random-records", "file"] = Field(
         "random-groups",
-        description="`official`: the lists that come with the data; `leave-one-group-out`: one fold a group; "
+        description="`official`: the lists that come with the data, of validation too where there is one; "
+        "`leave-one-group-out`: one fold a group; `k-fold`: groups dealt to `folds` folds, each of them the test once; "
         "`random-groups`: groups drawn by the seed; `random-records`: records drawn one by one by the seed, whatever "
         "their groups, as scikit-learn's train_test_split draws them; `file`: the split file named below",
     )
@@ -113,6 +114,17 @@ class SplitSettings(Settings):
     test_share: Fraction = Field(0.2, description="random-...: share of the records held out for the test")
     gap_frames: NonNegativeInt = Field(
         0, description="tail: frames of a video dropped between its training and its validation part"
+    )
+    folds: Annotated[int, Field(ge=2)] = Field(5, description="k-fold: number of folds")
+    stratify: bool = Field(
+        False,
+        description="draw groups so that every side has its share of records of much, little and no foreground and of "
+        "each class; reads all masks, those of the test too",
+    )
+    join_near_duplicates: bool = Field(
+        False,
+        description="count groups that hold nearly the same image as one, so that copies stay on one side; reads all "
+        "images, those of the test too",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] = Field(
         0, description="seed of what is drawn for the test; validation is drawn with the next one"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trocar.inference.predict import PredictionSummary
     from trocar.training import RunResult
 
+FINDINGS_SHOWN = 5  # of each kind in the terminal
+
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 
@@ -100,8 +102,8 @@ class TrainingProgress(Watcher):
 # ------------------------------------------------------------------ results
 
 
-def show_check(report: CheckReport) -> None:
-    """A table of the sources, then every finding."""
+def show_check(report: CheckReport, page: Path | None = None) -> None:
+    """A table of the sources, one of what was found, then the findings: of many of one kind the first few."""
     for source in report.sources:
         table = _facts(f"{source.dataset}, {source.root}")
         table.add_row("records", f"{source.records}, {source.read} without an error, in {len(source.groups)} groups")
@@ -113,12 +115,42 @@ def show_check(report: CheckReport) -> None:
             table.add_row("ignored", f"{_percent(source.ignored_share)} of the pixels are labelled 255")
         if source.official:
             table.add_row("official split", ", ".join(f"{side} {count}" for side, count in source.official.items()))
+        if source.surrounds:
+            table.add_row("black surround", f"{source.surrounds} frames")
+        if source.near_in_groups:
+            text = (
+                f"{source.near_in_groups} records nearly equal to another of their group, as neighbours in a video are"
+            )
+            table.add_row("alike", text)
         for note in source.notes:
             table.add_row("note", note)
         out.print(table)
-    for finding in report.findings:
-        out.print(str(finding), markup=False, soft_wrap=True)
-    out.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
+    if report.findings:
+        out.print(_table_of_kinds(report))
+    for found in report.by_kind.values():
+        for finding in found[:FINDINGS_SHOWN]:
+            out.print(str(finding), markup=False, soft_wrap=True)
+        if len(found) > FINDINGS_SHOWN:
+            more = f"  and {len(found) - FINDINGS_SHOWN} more of this kind: --json lists all, --out shows them"
+            out.print(more, markup=False, soft_wrap=True)
+    if report.remembered:
+        out.print(f"{report.remembered} records have not changed since they were last checked, and were not read again")
+    out.print(f"errors: {len(report.errors)}, warnings: {len(report.warnings)}")
+    if page is not None:
+        out.print(f"page: {page}", markup=False, soft_wrap=True)
+
+
+def _table_of_kinds(report: CheckReport) -> Table:
+    from trocar.data.checks import KINDS
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "found", "records", "what it means"):
+        table.add_column(column, justify="right" if column in ("found", "records") else "left")
+    for name, found in report.by_kind.items():
+        kind = KINDS[name]
+        records = len({place for finding in found for place in finding.at})
+        table.add_row(f"{kind.severity}: {kind.title}", str(len(found)), str(records or ""), kind.meaning)
+    return table
 
 
 def show_training(results: Sequence[RunResult]) -> None:

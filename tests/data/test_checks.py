@@ -158,9 +158,11 @@ def test_a_defect_of_a_reader_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_rigid_frames_are_clean(shared: Path) -> None:
+def test_real_rigid_frames_have_no_errors_and_one_false_alarm(shared: Path) -> None:
     report = check([open_source(shared / "data/endovis15/rigid")])
-    assert report.findings == ()
+    assert report.ok
+    counts = {kind: len(findings) for kind, findings in report.by_kind.items()}
+    assert counts == {"holes": 1, "shifted": 1}  # the mask of OP1/img_39 is right, its outline hard to see
     summary = report.sources[0]
     assert summary.sizes == {"640x480": 120}
     assert summary.empty_masks == 0

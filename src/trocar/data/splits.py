@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from trocar.config import Settings, SplitSettings
+from trocar.data.balance import Amounts, worth_of
+from trocar.data.dividing import divide
 from trocar.data.files import atomic_write_text
 from trocar.data.records import SIDES, Record, Side, Source
 from trocar.errors import UserError, UserErrors
@@ -47,6 +47,9 @@ class Split(Settings):
     cut_groups: str | None = Field(None, description="why records of one group stand on two sides; null: none do")
     shared_records: str | None = Field(None, description="why records stand on two sides (a leak); null: none do")
     notes: tuple[str, ...] = ()
+    file_bytes: Mapping[str, str] = Field(
+        {}, description="sizes of each record's files, to name what changed; files of older versions lack it"
+    )
     groups: Mapping[str, tuple[str, ...]] = Field(description="record names of each group")
     folds: Mapping[str, Fold]
 
@@ -58,16 +61,11 @@ class Split(Settings):
                     f"fold {name} has {len(shared)} records on two sides, first {shared[0]}; "
                     "if that is meant, say why under `shared_records`"
                 )
-            if self.cut_groups is None and (cut := self._groups_on_two_sides(fold)):
+            if self.cut_groups is None and (cut := _cut_groups(self.groups, fold)):
                 raise ValueError(
                     f"fold {name} has group {cut[0]} on two sides; if that is meant, say why under `cut_groups`"
                 )
         return self
-
-    def _groups_on_two_sides(self, fold: Fold) -> list[str]:
-        of_record = {record: group for group, records in self.groups.items() for record in records}
-        sides = [{of_record[name] for name in fold.side(side) if name in of_record} for side in SIDES]
-        return sorted((sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2]))
 
     def fold(self, name: str | None = None) -> Fold:
         """The fold of this name, or the only one. Raises `UserError` where the choice is open or unknown."""
@@ -81,74 +79,132 @@ class Split(Settings):
         return self.folds[name]
 
     def own_fingerprint(self) -> str:
-        """SHA-256 over what the split says, notes aside: two files that divide alike have the same one."""
-        tree = self.model_dump(mode="json", exclude={"notes"})
+        """SHA-256 over what the split says, notes and file sizes aside: two that divide alike have the same one."""
+        tree = self.model_dump(mode="json", exclude={"notes", "file_bytes"})
         return f"sha256:{hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()}"
 
     def check_against(self, source: Source) -> None:
-        """Refuse data other than the split was made from: records gone, added or changed."""
+        """Refuse data other than the split was made from: records gone, added, of other files or in other groups."""
         if self.fingerprint == source.fingerprint():
             return
-        known = {record.name for record in source.records}
-        listed = {name for fold in self.folds.values() for side in SIDES for name in fold.side(side)}
-        gone, more = sorted(listed - known), sorted(known - {n for names in self.groups.values() for n in names})
-        facts = [f"{len(gone)} of its records are gone (first {gone[0]})"] if gone else []
-        facts += [f"{len(more)} records are not in it (first {more[0]})"] if more else []
-        facts += [] if facts else ["the same records, but files of other sizes"]
         raise UserError(
-            f"the split was made from other data: {'; '.join(facts)}",
+            f"the split was made from other data: {'; '.join(self._changes(source))}",
             where=str(source.root),
             mend="use the data the split was made from, or make a new split",
         )
 
+    def _changes(self, source: Source) -> list[str]:
+        known = {record.name: _file_bytes(record) for record in source.records}
+        of_record = {name: group for group, names in self.groups.items() for name in names}
+        listed = of_record.keys() | {name for fold in self.folds.values() for side in SIDES for name in fold.side(side)}
+        gone, more = sorted(listed - known.keys()), sorted(known.keys() - of_record.keys())
+        other = [name for name, text in known.items() if name in self.file_bytes and self.file_bytes[name] != text]
+        moved = [
+            record.name
+            for records in source.groups.values()
+            for record in records
+            if of_record.get(record.name) != of_record.get(records[0].name) and record.name in of_record
+        ]
+        facts = [f"{len(gone)} of its records are gone ({_first(gone)})"] if gone else []
+        facts += [f"{len(more)} records are not in it ({_first(more)})"] if more else []
+        if other:
+            sizes = f"{other[0]} had {self.file_bytes[other[0]]} bytes and has {known[other[0]]}"
+            facts.append(f"{len(other)} records have files of other sizes ({_first(other)}: {sizes})")
+        facts += [f"{len(moved)} records are in other groups ({_first(moved)})"] if moved else []
+        return facts or ["the same records, but other files, sizes of files, groups or frame numbers"]
 
-def make_split(source: Source, settings: SplitSettings) -> Split:
-    """Divide a source's records as settings say. Raises `UserError` where the data cannot be divided so."""
+
+def make_split(
+    source: Source,
+    settings: SplitSettings,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    remember: bool = False,
+) -> Split:
+    """Divide a source's records as settings say. Raises `UserError` where the data cannot be divided so.
+
+    Pixels are read only where settings ask for balanced sides or for near-duplicates to stay together; `remember`
+    takes what `trocar check` found out before, and keeps what is new.
+    """
     if settings.strategy == "file":
         assert settings.file is not None
         split = read_split(Path(settings.file))
         split.check_against(source)
         return split
-    cuts: list[str] = []
-    leaked = 0
+    grouped, worth, notes = _look_at_records(source, settings, progress, remember)
     folds: dict[str, Fold] = {}
-    for name, (rest, test) in _held_out(source, settings).items():
-        train, val = _take_validation(rest, settings)
-        leaked += len({record.name for record in train} & {record.name for record in val})
+    leaked = 0
+    for name, division in divide(grouped, settings, worth, tails=source).items():
+        train, val, test = division
         if not train or not val:
             raise UserError(
                 f"fold {name} would have {len(train)} training and {len(val)} validation records",
-                where=f"{len(source)} records in {len(source.groups)} groups, {source.root}",
+                where=f"{len(source)} records in {len(grouped.groups)} groups, {source.root}",
                 mend="split.val_from=tail cuts groups in time order; or change split.val_share; or label more groups",
             )
+        leaked += len({record.name for record in train} & {record.name for record in val})
         folds[name] = Fold(train=_names(train), val=_names(val), test=_names(test))
-        sides = [{record.group for record in side} for side in (train, val, test)]
-        cuts += sorted((sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2]))
-    reason = None
-    if cuts and settings.strategy == "random-records":
-        reason = f"test records are drawn one by one (seed {settings.seed}), whatever their groups"
-    elif cuts:
-        reason = {
-            "random-records": f"validation is drawn record by record (seed {settings.seed + 1}), whatever the groups",
-            "leaked-records": "validation records are training records",
-            "tail": f"validation is the last {settings.val_share:.0%} of each training group in time order"
-            + (f", after a gap of {settings.gap_frames} frames of video" if settings.gap_frames else ""),
-            "every-sixth": "validation is every sixth training record by name",
-            "groups": "",
-        }[settings.val_from]
+    groups = {group: _names(records) for group, records in grouped.groups.items()}
     return Split(
         strategy=settings.strategy,
-        seed=settings.seed if "random" in settings.strategy or settings.val_from.endswith("-records") else None,
+        seed=settings.seed if _is_drawn(settings) else None,
         fingerprint=source.fingerprint(),
-        cut_groups=reason,
+        cut_groups=_why_cut(sorted({cut for fold in folds.values() for cut in _cut_groups(groups, fold)}), settings),
         shared_records=f"the {leaked} validation records are training records too, as in the notebook: their figures "
         "are training figures"
         if leaked
         else None,
-        notes=source.notes,
-        groups={group: _names(records) for group, records in source.groups.items()},
+        notes=(*grouped.notes, *notes),
+        file_bytes={record.name: text for record in source.records if (text := _file_bytes(record))},
+        groups=groups,
         folds=folds,
     )
+
+
+def _look_at_records(
+    source: Source, settings: SplitSettings, progress: Callable[[int, int], None] | None, remember: bool
+) -> tuple[Source, dict[str, Amounts] | None, tuple[str, ...]]:
+    """The source with joined groups, the worth of each record, what to say of both: as far as they are asked for."""
+    notes: tuple[str, ...] = ("near-duplicates were not looked for: they may stand on two sides",)
+    if not (settings.stratify or settings.join_near_duplicates):
+        return source, None, notes
+    from trocar.data import alike  # scipy, which a training without these settings does without
+
+    facts = alike.read_facts(source, progress=progress, remember=remember)
+    alike.refuse_faults(facts)
+    grouped = source
+    if settings.join_near_duplicates:
+        grouped, notes = alike.join_groups(source, facts)
+    if not settings.stratify:
+        return grouped, None, notes
+    words = "drawn groups are balanced by number of records, foreground share and classes"
+    return grouped, worth_of(source, facts), (*notes, words)
+
+
+def _is_drawn(settings: SplitSettings) -> bool:
+    return settings.strategy in ("random-groups", "random-records", "k-fold") or settings.val_from not in (
+        "tail",
+        "every-sixth",
+    )
+
+
+def _why_cut(cuts: Sequence[str], settings: SplitSettings) -> str | None:
+    """Why groups stand on two sides; None where none does."""
+    if not cuts:
+        return None
+    if settings.strategy == "random-records":
+        return f"test records are drawn one by one (seed {settings.seed}), whatever their groups"
+    reasons = {
+        "random-records": f"validation is drawn record by record (seed {settings.seed + 1}), whatever the groups",
+        "leaked-records": "validation records are training records",
+        "tail": f"validation is the last {settings.val_share:.0%} of each training group in time order"
+        + (f", after a gap of {settings.gap_frames} frames of video" if settings.gap_frames else ""),
+        "every-sixth": "validation is every sixth training record by name",
+    }
+    reason = [reasons[settings.val_from]] if settings.val_from in reasons else []
+    if settings.strategy == "official":
+        reason.insert(0, f"the official lists put {len(cuts)} groups on two sides, the first {cuts[0]}")
+    return "; ".join(reason)
 
 
 def write_split(split: Split, path: Path) -> None:
@@ -178,103 +234,25 @@ def read_split(path: Path) -> Split:
         raise UserErrors(problems) from None
 
 
-def _held_out(source: Source, settings: SplitSettings) -> dict[str, tuple[list[Record], list[Record]]]:
-    """Per fold: the records left for training and validation, and those of the test."""
-    records = list(source.records)
-    if settings.strategy == "official":
-        if source.official is None:
-            raise UserError(
-                "the data comes without an official split",
-                where=str(source.root),
-                mend="choose split.strategy leave-one-group-out or random-groups",
-            )
-        return {"official": (source.select(source.official["train"]), source.select(source.official["test"]))}
-    groups = source.groups
-    if settings.strategy == "random-records":
-        rest, test = _draw_records(records, settings.test_share, settings.seed)
-        return {"random-records": (rest, test)}
-    if len(groups) < 2:
-        raise UserError(
-            f"all {len(records)} records are of one group, {next(iter(groups), 'none')}: nothing can be held out",
-            where=str(source.root),
-            mend="put the images of each patient or video in a folder of its own (data.group_by=folder), or, where "
-            "every image is of another patient, set data.group_by=none",
-        )
-    if settings.strategy == "leave-one-group-out":
-        return {
-            name: ([record for record in records if record.group != name], members) for name, members in groups.items()
-        }
-    test_groups = _draw_groups(groups, settings.test_share, settings.seed) if settings.test_share else set()
-    return {
-        "random-groups": (
-            [record for record in records if record.group not in test_groups],
-            [record for record in records if record.group in test_groups],
-        )
-    }
-
-
-def _take_validation(records: Sequence[Record], settings: SplitSettings) -> tuple[list[Record], list[Record]]:
-    if settings.val_from in ("random-records", "leaked-records"):
-        rest, val = _draw_records(records, settings.val_share, settings.seed + 1)
-        return (rest if settings.val_from == "random-records" else list(records)), val
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    if settings.val_from == "groups":
-        if len(groups) < 2:
-            return list(records), []
-        val_groups = _draw_groups(groups, settings.val_share, settings.seed + 1)
-        return (
-            [record for record in records if record.group not in val_groups],
-            [record for record in records if record.group in val_groups],
-        )
-    if settings.val_from == "every-sixth":
-        by_name = sorted(records, key=lambda record: record.name)
-        val = by_name[5::6]
-        chosen = {record.name for record in val}
-        return [record for record in by_name if record.name not in chosen], val
-    train, val = [], []
-    for members in groups.values():
-        head, tail = _cut_tail(members, settings)
-        train += head
-        val += tail
-    return train, val
-
-
-def _cut_tail(members: Sequence[Record], settings: SplitSettings) -> tuple[list[Record], list[Record]]:
-    """The first part of a group, and its last `val_share`; of a video, `gap_frames` between them are left out."""
-    count = round(len(members) * settings.val_share)
-    head, tail = list(members[: len(members) - count]), list(members[len(members) - count :])
-    if tail and (first := tail[0].frame) is not None:
-        head = [record for record in head if record.frame is None or record.frame < first - settings.gap_frames]
-    return head, tail
-
-
-def _draw_records(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """The records left and those drawn, each in the order of the draw: scikit-learn's train_test_split of this seed."""
-    order = np.random.RandomState(seed).permutation(len(records))  # what scikit-learn draws with
-    count = math.ceil(share * len(records))
-    return [records[index] for index in order[count:]], [records[index] for index in order[:count]]
-
-
-def _draw_groups(groups: Mapping[str, Sequence[Record]], share: float, seed: int) -> set[str]:
-    """Whole groups, drawn by the seed until they hold about this share of the records; never all groups."""
-    names = sorted(groups)
-    np.random.default_rng(seed).shuffle(names)
-    wanted = share * sum(len(members) for members in groups.values())
-    drawn: set[str] = set()
-    held = 0
-    for name in names[:-1]:
-        if drawn and held + len(groups[name]) / 2 > wanted:
-            break
-        drawn.add(name)
-        held += len(groups[name])
-    return drawn
+def _cut_groups(groups: Mapping[str, Sequence[str]], fold: Fold) -> list[str]:
+    """Names of the groups that stand on two sides."""
+    of_record = {record: group for group, records in groups.items() for record in records}
+    sides = [{of_record[name] for name in fold.side(side) if name in of_record} for side in SIDES]
+    return sorted((sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2]))
 
 
 def _on_two_sides(fold: Fold) -> list[str]:
     train, val, test = (set(fold.side(side)) for side in SIDES)
     return sorted((train & val) | (train & test) | (val & test))
+
+
+def _file_bytes(record: Record) -> str:
+    """Sizes of a record's files in their order, joined by +, as 48123+3204; -1 for one that is missing."""
+    return "+".join(str(path.stat().st_size if path.exists() else -1) for path in record.files)
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    return f"first {', '.join(names[:most])}"
 
 
 def _names(records: Sequence[Record]) -> tuple[str, ...]:

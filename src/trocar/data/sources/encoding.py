@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,7 +54,7 @@ class Encoding:
         table = np.full(256, _UNKNOWN, dtype=np.uint8)
         for value, index in self.values:
             table[value] = index
-        mask = table[grey]
+        mask = np.asarray(cv2.LUT(grey, table), dtype=np.uint8)  # several times as fast as indexing, without the GIL
         if (mask == _UNKNOWN).any():
             raise _unexpected_values(grey, dict(self.values), self.words, path)
         return mask

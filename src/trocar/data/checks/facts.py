@@ -1,0 +1,182 @@
+"""What reading one record tells: small enough to keep of every record, and to remember between checks."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from trocar.data.checks import masks, outline, picture
+from trocar.data.checks.masks import Mask
+from trocar.data.checks.outline import Outline
+from trocar.data.checks.picture import REDUCED_SIDE, Picture
+from trocar.data.files import read_image, read_reduced_image, shrink
+from trocar.data.records import IGNORE, ImageArray, MaskArray, Record
+from trocar.errors import UserError, UserErrors
+
+_LABELLED = np.array([0 if value in (0, IGNORE) else 1 for value in range(256)], dtype=np.uint8)
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a record cannot be used."""
+
+    kind: str  # a key of findings.KINDS
+    what: str
+    where: str
+    mend: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is kept of one record. What could not be read, or is not to be used, is None or empty."""
+
+    faults: tuple[Fault, ...] = ()
+    size: tuple[int, int] | None = None  # (width, height) of the image
+    digest: str | None = None  # see `image_digest`; where the image was read whole for the other facts
+    pixels: dict[int, int] = dataclasses.field(default_factory=dict)  # of each mask value that occurs
+    picture: Picture | None = None
+    mask: Mask | None = None
+    outline: Outline | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether image and mask could be read and belong together."""
+        return bool(self.pixels)
+
+    @property
+    def foreground(self) -> float:
+        """Share of instrument among the pixels that are not ignored; NaN where all are."""
+        labelled = sum(count for value, count in self.pixels.items() if value != IGNORE)
+        return 1 - self.pixels.get(0, 0) / labelled if labelled else float("nan")
+
+    def to_json(self) -> str:
+        """Text for the cache; `facts_from_json` reads it."""
+        tree = dataclasses.asdict(self)
+        for part in (tree["picture"], tree["mask"]):
+            for name, value in (part or {}).items():
+                if isinstance(value, bytes):
+                    part[name] = base64.b85encode(value).decode("ascii")
+        return json.dumps(tree, separators=(",", ":"))
+
+
+def facts_from_json(text: str) -> Facts:
+    """What `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+    tree = json.loads(text)
+    view, mask, outlined = tree["picture"], tree["mask"], tree["outline"]
+    if view is not None:
+        texts = {name: base64.b85decode(view[name]) for name in ("thumbnail", "marks")}
+        view = Picture(**{**view, **texts, "surround": tuple(view["surround"])})
+    if mask is not None:
+        mask = Mask(**{**mask, "place": base64.b85decode(mask["place"])})
+    return Facts(
+        faults=tuple(Fault(**fault) for fault in tree["faults"]),
+        size=tuple(tree["size"]) if tree["size"] else None,
+        digest=tree["digest"],
+        pixels={int(value): int(count) for value, count in tree["pixels"].items()},
+        picture=view,
+        mask=mask,
+        outline=Outline(**outlined) if outlined else None,
+    )
+
+
+def examine(record: Record) -> Facts:
+    """Read all of a record, so that a bad mask is told beside a bad image."""
+    faults: list[Fault] = []
+    read = _try(lambda: _read_reduced(record.image), lambda error: faults.append(_fault("unreadable", record, error)))
+    mask = _try(record.mask, lambda error: faults.append(_refused_mask(record, error)))
+    instances = None
+    if record.instances:
+        instances = _try(record.instances, lambda error: faults.append(_refused_mask(record, error)))
+    if read is None:
+        return Facts(faults=tuple(faults))
+    image, size, digest = read
+    faults += _size_faults(record, size, mask, instances)
+    seen = Facts(faults=tuple(faults), size=size, digest=digest, picture=picture.measure(image))
+    return seen if mask is None or faults else _with_mask(seen, image, mask)
+
+
+def _with_mask(seen: Facts, image: ImageArray, mask: MaskArray) -> Facts:
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
+    instrument = np.asarray(cv2.LUT(mask, _LABELLED), dtype=np.uint8) if counts[IGNORE] else mask
+    half = (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2))  # edges of this size tell masks apart best
+    small = np.asarray(cv2.resize(instrument, half, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return dataclasses.replace(
+        seen,
+        pixels={int(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        mask=masks.measure(instrument, small),
+        outline=outline.measure(np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8), small),
+    )
+
+
+def image_digest(record: Record) -> str:
+    """Of the image's size and pixels: equal for equal pictures, whatever the format of their files."""
+    return _digest(record.image())
+
+
+def _digest(image: ImageArray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=repr(image.shape).encode()).hexdigest()
+
+
+def _read_reduced(read: Callable[[], ImageArray]) -> tuple[ImageArray, tuple[int, int], str | None]:
+    """A reduced picture, the true (width, height), and the digest where the whole picture was at hand.
+
+    A plain file is decoded at the reduced size; all else, such as a frame of a video, is read whole and shrunk.
+    """
+    if isinstance(read, functools.partial) and read.func is read_image and not read.keywords:
+        return *read_reduced_image(read.args[0], REDUCED_SIDE), None
+    image = read()
+    step = next(step for step in (8, 4, 2, 1) if min(image.shape[:2]) >= step * REDUCED_SIDE or step == 1)
+    return shrink(image, step), (image.shape[1], image.shape[0]), _digest(image)
+
+
+def _try(read: Callable[[], T], refused: Callable[[UserError], None]) -> T | None:
+    try:
+        return read()
+    except UserErrors as several:
+        for single in several.errors:
+            refused(single)
+    except UserError as error:
+        refused(error)
+    return None
+
+
+def _refused_mask(record: Record, error: UserError) -> Fault:
+    kind, explained = masks.explain(record.files[1:], error)
+    return _fault(kind, record, explained)
+
+
+def _fault(kind: str, record: Record, error: UserError) -> Fault:
+    where = error.where or f"record {record.name}"
+    if record.name not in where:
+        where = f"record {record.name}, {where}"
+    return Fault(kind, error.what, where, error.mend)
+
+
+def _size_faults(
+    record: Record, size: tuple[int, int], mask: MaskArray | None, instances: MaskArray | None
+) -> Iterator[Fault]:
+    where = f"record {record.name}, {', '.join(str(path) for path in record.files)}"
+    for name, array in (("mask", mask), ("instance mask", instances)):
+        if array is None or array.shape == (size[1], size[0]):
+            continue
+        what = f"{name} is {array.shape[1]}x{array.shape[0]} but its image is {size[0]}x{size[1]}"
+        if array.shape == size:
+            what += ": lying against upright"
+            mend = (
+                "the image or the mask was turned alone, often by an EXIF flag that the tool for labelling did not "
+                "follow: turn the mask as the image is seen"
+            )
+            yield Fault("orientation", what, where, mend)
+        else:
+            mend = f"re-export that mask at the image's size, or list {record.name} under data.exclude in the recipe"
+            yield Fault("size", what, where, mend)
