@@ -152,7 +152,7 @@ class _Allowance:
 
 
 def _write(source: IO[bytes] | gzip.GzipFile, path: Path, allowed: _Allowance, size: int | None = None) -> None:
-    """Copy `size` bytes, or all there are, into a new file."""
+    """Copy `size` bytes, or all there are, into a new file. That some are missing is noticed by tarfile afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     left = sys.maxsize if size is None else size
     try:
@@ -163,8 +163,6 @@ def _write(source: IO[bytes] | gzip.GzipFile, path: Path, allowed: _Allowance, s
                 left -= len(chunk)
     except FileExistsError:
         raise _hostile("it holds two files of one name", path.name) from None
-    if size is not None and left:
-        raise EOFError(f"{path.name} is cut off")
 
 
 class _Bounded(io.BufferedIOBase):
