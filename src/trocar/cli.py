@@ -107,6 +107,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Read every record and say what is wrong with the data and how to mend it. Exit code 1 where it found errors."""
+    from trocar.console.check import show_check
     from trocar.data import checks
     from trocar.data.sources import open_source
 
@@ -121,7 +122,7 @@ def check(
     if json:
         console.print_json({"page": None if page is None else str(page), **report.to_dict()})
     else:
-        console.show_check(report, page)
+        show_check(report, page)
     if not report.ok:
         _exit(1)
 
@@ -202,7 +203,7 @@ def split(
         raise UserError("no file is named for the split", mend="give --out FILE, such as --out split.yaml")
     if opened.findings:
         raise UserErrors(opened.findings)
-    from trocar.console_split import show_split
+    from trocar.console.split import show_split
     from trocar.data.splits import make_split, write_split
 
     with console.counting("reading") as progress:
@@ -216,7 +217,7 @@ def split(
 
 
 def _audit(file: Path, source: Source, out: Path | None, *, pictures: bool, cache: bool, as_json: bool) -> None:
-    from trocar.console_split import show_audit
+    from trocar.console.split import show_audit
     from trocar.data import leakage
 
     with console.counting("comparing") as progress:
@@ -272,6 +273,7 @@ def train(
 ) -> None:
     """Train a model from a recipe. Stopped with Ctrl-C it saves its state and says how to go on."""
     from trocar import training
+    from trocar.console.train import show_training
 
     with console.TrainingProgress() as watcher:
         if resume is not None:
@@ -294,7 +296,7 @@ def train(
     if json:
         console.print_json({"runs": [{"run": str(r.run), "model": str(r.model), "card": r.card} for r in results]})
     else:
-        console.show_training(results)
+        show_training(results)
 
 
 def _quoted(path: Path) -> str:
@@ -335,6 +337,7 @@ def evaluate(
 ) -> None:
     """Score a model, or masks made elsewhere, against the truth, and write a report."""
     from trocar import evaluation
+    from trocar.console.evaluate import show_evaluation
     from trocar.data.sources import open_source
     from trocar.reporting.report import write_report
 
@@ -358,7 +361,7 @@ def evaluate(
     if json:
         console.print_json({"report": str(report), **result.as_dict()})
     else:
-        console.show_evaluation(result, report)
+        show_evaluation(result, report)
 
 
 # ------------------------------------------------------------------ compare
@@ -391,7 +394,7 @@ def compare(
 ) -> None:
     """Compare reports on the same frames: differences with intervals, tests, ranks, and what may be said of them."""
     from trocar import comparing
-    from trocar.console_compare import show_comparison
+    from trocar.console.compare import show_comparison
 
     result = comparing.compare(
         reports, score=score, higher_is_better=higher_is_better, common=common, published=published or ()
@@ -426,6 +429,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Segment images and videos: masks at the input's size, overlays, and a list of what was made."""
+    from trocar.console.predict import show_predictions
     from trocar.inference.predict import predict as predict_all
 
     with console.counting("predicting") as progress:
@@ -444,7 +448,7 @@ def predict(
     if json:
         console.print_json(summary)
     else:
-        console.show_predictions(summary, out)
+        show_predictions(summary, out)
 
 
 # ------------------------------------------------------------------ figures
@@ -503,7 +507,7 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download a research set, check it and lay it out, or say how to get it. The one verb that goes online."""
-    from trocar.console_fetch import show_fetched, show_known
+    from trocar.console.fetch import show_fetched, show_known
     from trocar.data import fetching
 
     if name is None:
@@ -539,6 +543,7 @@ def convert(
     json: Json = False,
 ) -> None:
     """Write labelled frames in the format of an annotation tool. Nothing of the source is changed."""
+    from trocar.console.convert import show_converted
     from trocar.data import convert as conversion
     from trocar.data.sources import open_source
 
@@ -548,7 +553,7 @@ def convert(
     if json:
         console.print_json(made.to_dict())
     else:
-        console.show_converted(made)
+        show_converted(made)
 
 
 # ------------------------------------------------------------------ convert-keras
@@ -567,6 +572,7 @@ def convert_keras(
     json: Json = False,
 ) -> None:
     """Bring over weights that the notebook's network was given by Keras. Runs nothing that the file holds."""
+    from trocar.console.convert import show_conversion
     from trocar.interop.keras import convert_keras as convert
 
     order = tuple(name.strip() for name in pyramid.split(",")) if pyramid else ()
@@ -574,7 +580,7 @@ def convert_keras(
     if json:
         console.print_json({"model": str(made.model), "notes": list(made.notes), "card": made.card})
     else:
-        console.show_conversion(made.model, made.notes)
+        show_conversion(made.model, made.notes)
 
 
 # ------------------------------------------------------------------ demo
@@ -590,10 +596,11 @@ def demo(
 ) -> None:
     """The whole way on drawn scenes: draw, check, train, evaluate, predict. Needs no download and a few minutes."""
     from trocar import demo as whole_way
+    from trocar.console.evaluate import show_demo
 
     with console.TrainingProgress() as watcher:
         result = whole_way.demo(out, preset=preset, device=device, seed=seed, watcher=watcher)
     if json:
         console.print_json({**result.paths(), **result.evaluation.as_dict()})
     else:
-        console.show_demo(result)
+        show_demo(result)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trocar import console
+from trocar.console.predict import show_predictions
 from trocar.errors import UserError, UserErrors
 from trocar.inference import predict as module
 from trocar.inference.predict import predict
@@ -438,7 +438,7 @@ def test_images_to_look_at_are_marked(
     assert listed[2]["quality"] is None
     assert [entry["disagreement"] for entry in listed] == [None] * 3
     assert told(tmp_path / "out")["quality_limit"] == 0.9
-    console.show_predictions(summary, tmp_path / "out")
+    show_predictions(summary, tmp_path / "out")
     shown = capsys.readouterr().out
     assert "1 of 3 frames to look at (quality under 0.900" in shown
     assert "1 in which nothing was found have no quality" in shown
@@ -458,7 +458,7 @@ def test_frames_of_a_video_to_look_at_are_listed(
     assert entry["frame_quality"][2] is None
     assert entry["frame_quality"][1] == entry["frame_quality"][4] < 0.9 < entry["frame_quality"][0]
     assert entry["quality"] == pytest.approx(np.mean([q for q in entry["frame_quality"] if q is not None]), abs=1e-4)
-    console.show_predictions(summary, tmp_path / "out")
+    show_predictions(summary, tmp_path / "out")
     assert "2 of 5 frames to look at" in capsys.readouterr().out
 
 
@@ -470,7 +470,7 @@ def test_without_a_limit_nothing_is_marked(
     assert summary.predictions[0].look_at is None
     assert summary.predictions[0].quality == pytest.approx(0.767, abs=1e-3)
     assert summary.quality_limit is None
-    console.show_predictions(summary, tmp_path / "out")
+    show_predictions(summary, tmp_path / "out")
     assert "look at" not in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from trocar.comparing import Comparison
 from trocar.comparing.words import p_in_words, score_in_words
-from trocar.console import out
+from trocar.console import figure, out
 
 FRAMES_SHOWN = 5  # that changed most
 
@@ -32,7 +32,7 @@ def show_comparison(comparison: Comparison, page: Path | None) -> None:
     if changed and comparison.pairs:
         out.print(f"changed most, {', '.join(one.name for one in comparison.standings)}:", markup=False)
     for frame in changed if comparison.pairs else ():
-        out.print(f"  {frame.record}  {'  '.join(map(_figure, frame.scores))}", markup=False, soft_wrap=True)
+        out.print(f"  {frame.record}  {'  '.join(map(figure, frame.scores))}", markup=False, soft_wrap=True)
     if page is not None:
         out.print(f"page: {page}", markup=False, soft_wrap=True)
 
@@ -45,12 +45,12 @@ def _results(comparison: Comparison) -> Table:
         table.add_column(column, no_wrap=True)
     for place, one in enumerate(comparison.standings):
         mean = one.score.mean
-        spread = [_figure(one.spread.std if one.spread else math.nan)] if several else []
+        spread = [figure(one.spread.std if one.spread else math.nan)] if several else []
         first = math.nan if comparison.ranks is None else comparison.ranks.first[place]
         table.add_row(
             one.name,
-            f"{_figure(mean.value)}  ({_figure(mean.low)} to {_figure(mean.high)})",
-            _figure(one.score.median.value),
+            f"{figure(mean.value)}  ({figure(mean.low)} to {figure(mean.high)})",
+            figure(one.score.median.value),
             str(one.score.n),
             str(len(one.runs)),
             *spread,
@@ -76,7 +76,3 @@ def _pairs(comparison: Comparison) -> Table:
             f"{paired.higher}, {paired.equal}, {paired.lower}",
         )
     return table
-
-
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,44 @@
+"""How `trocar evaluate` speaks on the terminal, and `trocar demo`, which ends in an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from trocar.console import figure, out
+
+if TYPE_CHECKING:
+    from trocar.demo import DemoResult
+    from trocar.evaluation import Evaluation
+
+
+def show_evaluation(evaluation: Evaluation, report: Path) -> None:
+    """Verdict, warnings, figures with intervals, the worst frames, the place of the report."""
+    from trocar.reporting.words import verdict
+
+    out.print(verdict(evaluation), markup=False)
+    for warning in evaluation.warnings:
+        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "mean, with its interval", "median", "5th percentile", "frames"):
+        table.add_column(column, no_wrap=True)
+    for name, estimates in evaluation.summary.scores.items():
+        mean = estimates.mean
+        table.add_row(
+            name.replace("_", " "),
+            f"{figure(mean.value)}  ({figure(mean.low)} to {figure(mean.high)})",
+            figure(estimates.median.value),
+            figure(estimates.p5.value),
+            str(estimates.n),
+        )
+    out.print(table)
+    out.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def show_demo(result: DemoResult) -> None:
+    """Figures and places of everything the demo made."""
+    show_evaluation(result.evaluation, result.report)
+    for what, path in result.paths().items():
+        out.print(f"{what}: {path}", markup=False, soft_wrap=True)
