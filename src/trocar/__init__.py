@@ -17,12 +17,11 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(model: str | Path, *, device: str = "auto") -> Predictor:
-    """Open a model folder (or the run that made it) and return what predicts with it.
+def load(model: str | Path | None = None, *, device: str = "auto") -> Predictor:
+    """Open a model folder, the run that made it, or a model that ships with trocar (None: the default one).
 
-    Opening runs no stored code: a model is tensors and JSON. `load(model)(image)` takes one uint8 RGB image
-    of any size and returns a `Prediction` at that size. Raises `UserError` where the folder is incomplete or
-    altered.
+    Opening runs no stored code: a model is tensors and JSON. `load(model)(image)` takes one uint8 RGB image of any size
+    and returns a `Prediction` at that size. Raises `UserError` where the folder is incomplete or altered.
     """
     from trocar.inference.predictor import Predictor  # heavy: torch is imported only when a model is
 

@@ -37,6 +37,14 @@ app = typer.Typer(
 
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else there")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
+ModelName = Annotated[
+    Path | None,
+    Option(
+        metavar="MODEL",
+        help="model folder, the run that made it, or a name that `trocar models` lists; by default the one that ships",
+        show_default=False,
+    ),
+]
 Overrides = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="set one setting of the recipe; may be repeated")
 ]
@@ -416,7 +424,7 @@ def compare(
 @verb
 def predict(
     inputs: Annotated[list[str], Argument(metavar="INPUT...", help="images, videos, folders of them, or patterns")],
-    model: Annotated[Path, Option(help="model folder, or the run that made it")],
+    model: ModelName = None,
     out: Annotated[Path, Option(help="where masks, overlays and predictions.json go")] = Path("predictions"),
     probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
     overlays: Annotated[bool, Option(help="write overlays for looking at")] = True,
@@ -449,6 +457,27 @@ def predict(
         console.print_json(summary)
     else:
         show_predictions(summary, out)
+
+
+# ------------------------------------------------------------------ models
+
+
+@verb
+def models(
+    folders: Annotated[
+        list[Path] | None, Argument(metavar="[FOLDER...]", help="list what lies below these too")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the models that ship with trocar, and those below folders: what they find, their size, scores, licence."""
+    from trocar import inventory
+    from trocar.console.models import show_models
+
+    entries = inventory.models(folders or ())
+    if json:
+        console.print_json({"models": [entry.to_dict() for entry in entries]})
+    else:
+        show_models(entries)
 
 
 # ------------------------------------------------------------------ figures

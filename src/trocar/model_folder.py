@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from trocar import __version__
+from trocar.box import model_named
 from trocar.config import (
     Fraction,
     LossSettings,
@@ -316,18 +317,24 @@ def read_tensors(folder: str | Path) -> dict[str, Tensor]:
 # ------------------------------------------------------------------ finding
 
 
-def resolve_model(path: str | Path) -> Path:
-    """The model folder meant by `path`: itself, or the `model/` of a run.
+def resolve_model(path: str | Path | None) -> Path:
+    """The model folder meant by `path`: itself, the `model/` of a run, or a model that ships with trocar, by its name.
+
+    None means the default one that ships.
 
     Raises `UserError` for a run without a model yet (how far it is, how to go on), a run of several folds (which
     there are), and anything else.
     """
-    path = Path(path)
+    path = model_named(path)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file():
             return folder
     if not path.exists():
-        raise UserError("no such model", where=str(path), mend="give a model folder, or the run that made it")
+        raise UserError(
+            "no such model",
+            where=str(path),
+            mend="give a model folder, the run that made it, or a name that `trocar models` lists",
+        )
     if not path.is_dir():
         raise UserError("a model is a folder, not a file", where=str(path), mend="give the folder of model.json")
     if (path / "folds.json").is_file():

@@ -72,14 +72,14 @@ class Predictor:
     @classmethod
     def open(
         cls,
-        model: str | Path,
+        model: str | Path | None,
         device: str = "auto",
         *,
         precision: Precision = "32",
         threshold: float | None = None,
         flips: bool = False,
     ) -> Predictor:
-        """Open a model folder, or the run that made it, on `device` (auto, cpu, cuda, cuda:N, mps).
+        """Open a model folder, the run that made it, or a model that ships (None: the default one), on `device`.
 
         float32 unless bf16 is asked for: results are then the same as in evaluation, whatever the machine is fast at.
         `threshold` replaces the model's own. Raises `UserError` for a model with a missing or altered file and for a
