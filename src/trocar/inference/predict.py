@@ -106,9 +106,9 @@ def predict(
     """Predict everything that `inputs` name and write it below `out`; returns what predictions.json holds.
 
     `model` is a model folder, a run, the name of a model that ships with trocar (None: the default one), or a
-    `Predictor` that is open already (`device`, `threshold` and `flips` are then its own). Raises `UserErrors` with every
-    input that could not be read after all others are done; `UserError` at once where nothing can be written, or `out`
-    holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and listed.
+    `Predictor` that is open already (`device`, `threshold` and `flips` are then its own). Raises `UserErrors` with
+    every input that could not be read after all others are done; `UserError` at once where nothing can be written, or
+    `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and listed.
     """
     items, problems = gather(inputs)
     if not items:
