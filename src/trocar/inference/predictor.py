@@ -154,28 +154,47 @@ class Predictor:
         self, logits: NDArray[np.float32], mirrored: NDArray[np.float32], placement: Placement
     ) -> Prediction:
         """Shapes: logits of the image and of its mirror image, mirrored back, (C, h, w)."""
-        views = [_inside(self._probabilities(planes), placement) for planes in (logits, mirrored)]
+        views = [inside_padding(self.network_probabilities(planes), placement) for planes in (logits, mirrored)]
         mean = mean_logits(logits, mirrored, binary=self.card.binary)
         return replace(self._finish(mean, placement), disagreement=disagreement(views, self.threshold))
 
     def _finish(self, logits: NDArray[np.float32], placement: Placement) -> Prediction:
         """Shapes: logits (C, h, w) -> a prediction at placement.native_hw."""
-        small = self._probabilities(logits)
-        probabilities = restore(small, placement)
-        if self.threshold is None:
+        return self.finish(self.network_probabilities(logits), logits, placement)
+
+    def finish(
+        self,
+        small: NDArray[np.float32],
+        logits: NDArray[np.float32],
+        placement: Placement,
+        thresholds: NDArray[np.float32] | None = None,
+    ) -> Prediction:
+        """From probabilities at network size, with or without the padding, to a prediction at the image's own.
+
+        `thresholds` are those of each place where they differ from place to place (hysteresis); two classes only.
+
+        Shapes: small (C, h, w); logits (C, h, w) as they are to be kept; thresholds (height, width) of the placement.
+        """
+        inside = inside_padding(small, placement)
+        probabilities = restore(inside, placement)
+        if thresholds is not None:
+            mask = (probabilities[0] >= restore(thresholds[None], placement)[0]).astype(np.uint8)
+        elif self.threshold is None:
             mask = np.argmax(probabilities, axis=0).astype(np.uint8)
         else:
             mask = (probabilities[0] >= self.threshold).astype(np.uint8)
         # at network size, where the limit was fitted, and cheap whatever the size of the image
-        sureness = quality(_inside(small, placement), self.threshold) if mask.any() else math.nan
+        limits = self.threshold if thresholds is None else thresholds
+        sureness = quality(inside, limits) if mask.any() else math.nan
         return Prediction(mask, probabilities, self.classes, self.threshold, logits, placement, sureness)
 
-    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def network_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What logits of this model mean. Shapes: (C, h, w) -> the same; several classes: sum to 1 over C."""
         return sigmoid(logits) if self.card.binary else softmax(logits)
 
 
-def _inside(planes: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
-    """Without the padding. Shapes: (C, h, w) -> (C, height, width)."""
+def inside_padding(planes: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+    """Without the padding. Shapes: (C, h, w) -> (C, height, width) of the placement."""
     return planes[:, : placement.height, : placement.width]
 
 

@@ -29,7 +29,7 @@ _SMALLEST_DOUBT = 1e-6  # a quality of exactly 1 is taken as 1 - 1e-6
 # ------------------------------------------------------------------ scores of one frame
 
 
-def quality(probabilities: NDArray[Any], threshold: float | None) -> float:
+def quality(probabilities: NDArray[Any], threshold: float | NDArray[Any] | None) -> float:
     """How good the mask that follows from these probabilities is likely to be: soft Dice confidence, 0 to 1.
 
     2 sum(p over the mask) / (pixels of the mask + sum(p)): the Dice that would be expected if every p were right and
@@ -39,7 +39,7 @@ def quality(probabilities: NDArray[Any], threshold: float | None) -> float:
 
     Several classes: p is that of any instrument, the mask that of any instrument.
 
-    Shapes: probabilities (C, h, w), C = 1 where there are two classes; without padding.
+    Shapes: probabilities (C, h, w), C = 1 where there are two classes; without padding. threshold: one, or (h, w).
     """
     foreground, mask = _foreground(probabilities, threshold)
     found = np.count_nonzero(mask)
@@ -62,7 +62,7 @@ def disagreement(views: Sequence[NDArray[Any]], threshold: float | None) -> floa
     return 1 - sum(defined) / len(defined) if defined else math.nan
 
 
-def _foreground(probabilities: NDArray[Any], threshold: float | None) -> tuple[NDArray[Any], BoolArray]:
+def _foreground(probabilities: NDArray[Any], threshold: float | NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
     """Shapes: (C, h, w) -> probability of any instrument (h, w), mask of any instrument (h, w)."""
     if threshold is None:
         return 1 - probabilities[0], probabilities.argmax(axis=0) != 0
