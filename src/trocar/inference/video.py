@@ -1,16 +1,16 @@
 """Video files, frame by frame: read with bounded memory, write masks without loss and overlays to look at.
 
 Frames leave in the order they are shown, with the time stamps they came with. A file is closed, and thereby playable,
-on every path: the end, an error, Ctrl-C. Real-time work (live feeds, decoding beside inference) is not here.
+on every path: the end, an error, Ctrl-C. Other sources of frames are `feeds`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, TypeAlias, cast
+from typing import Literal, NamedTuple, Protocol, Self, TypeAlias, cast
 
 import av
 import cv2
@@ -47,10 +47,9 @@ class VideoReader:
         self.path = Path(path)
         self.lost = 0
         self.damaged = 0
+        self._stopped = False
         self._container, self._stream = _open_for_reading(self.path)
-        self._stream.thread_type = "SLICE"  # threads a frame would be faster, but swallow errors of the last frames
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or ANY_RATE
-        self.time_base: Fraction = self._stream.time_base or 1 / self.rate
+        self.rate, self.time_base = clock_of(self._stream)
         self._promised = self._promised_seconds()
         self.frames_expected = round(self._promised * self.rate)  # 0: unknown. Headers count wrongly (AVI)
 
@@ -64,7 +63,9 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         seconds, shape, count = -1 / self.rate, None, 0
         for count, frame in enumerate(self._decoded(), start=1):
-            image = _upright(frame)
+            if self._stopped:
+                return
+            image = upright(frame)
             if image.shape != (shape := shape or image.shape):
                 raise UserError(
                     f"the picture changes its size at frame {count}, from {shape[1]}x{shape[0]}",
@@ -80,25 +81,12 @@ class VideoReader:
             raise self._cut_off(f"{float(shown):.1f} of {float(self._promised):.1f} s are there")
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        half_a_packet = False
-        for packet in self._packets():
-            half_a_packet = packet.is_corrupt or (half_a_packet and not packet.size)  # the last one is empty: a flush
-            try:
-                frames = packet.decode()
-            except (av.FFmpegError, EOFError):
-                self.lost += 1
-                continue
-            for frame in frames:
-                self.damaged += frame.is_corrupt
-                yield frame
-        if half_a_packet:
-            raise self._cut_off("it ends inside a frame")
-
-    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         try:
-            yield from self._container.demux(self._stream)
+            whole = yield from decoded(self._container, self._stream, self)
         except (av.FFmpegError, EOFError) as error:
-            raise self._cut_off(_words(error)) from None
+            raise self._cut_off(words(error)) from None
+        if not whole:
+            raise self._cut_off("it ends inside a frame")
 
     def _cut_off(self, reason: str) -> UserError:
         return UserError(
@@ -106,6 +94,10 @@ class VideoReader:
             where=str(self.path),
             mend="what came before is done; copy the file again, or repair it with a video tool",
         )
+
+    def stop(self) -> None:
+        """Let no more frames come; any thread may ask."""
+        self._stopped = True
 
     def close(self) -> None:
         """Close the file."""
@@ -118,27 +110,78 @@ class VideoReader:
         self.close()
 
 
+class Counts(Protocol):
+    """Where `decoded` counts."""
+
+    lost: int
+    damaged: int
+
+
+def decoded(container: InputContainer, stream: VideoStream, counts: Counts) -> Generator[av.VideoFrame, None, bool]:
+    """The frames of an open container; what cannot be decoded is counted. Returns whether the last one was whole.
+
+    Raises `av.FFmpegError` where the container cannot be read further.
+    """
+    half_a_packet, failure = False, None
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, EOFError) as error:
+            packet, failure = None, error
+        if packet is not None:
+            half_a_packet = packet.is_corrupt or (half_a_packet and not packet.size)  # the last one is empty: a flush
+        try:  # after an error the decoder may still hold frames
+            frames = packet.decode() if packet is not None else stream.decode(None) if failure else []
+        except (av.FFmpegError, EOFError):
+            frames = []
+            counts.lost += packet is not None
+        for frame in frames:
+            counts.damaged += frame.is_corrupt
+            yield frame
+        if failure is not None:
+            raise failure
+        if packet is None:
+            return not half_a_packet
+
+
+def pictures_of(container: InputContainer) -> VideoStream | None:
+    """The first stream of moving pictures, set up to be decoded; None: there is none."""
+    for stream in container.streams.video:
+        if stream.codec_context and not stream.disposition & Disposition.attached_pic:  # not the cover of a song
+            stream.thread_type = "SLICE"  # threads a frame would be faster, but swallow errors of the last frames
+            return stream
+    return None
+
+
+def clock_of(stream: VideoStream) -> tuple[Fraction, Fraction]:
+    """Frames a second, or `ANY_RATE`; and the unit of time stamps in seconds."""
+    rate = stream.average_rate or stream.guessed_rate or ANY_RATE
+    return rate, stream.time_base or 1 / rate
+
+
 def _open_for_reading(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
         # Absolute, so that no colon in a name is taken for a protocol. From a file FFmpeg opens no network by itself.
         container = av.open(str(path.absolute()))
     except (av.FFmpegError, OSError) as error:
         raise UserError(
-            f"not a video that can be read: {_words(error)}", where=str(path), mend="give a complete video file"
+            f"not a video that can be read: {words(error)}", where=str(path), mend="give a complete video file"
         ) from None
-    for stream in container.streams.video:
-        if stream.codec_context and not stream.disposition & Disposition.attached_pic:  # not the cover of a song
-            return container, stream
+    if stream := pictures_of(container):
+        return container, stream
     container.close()
     raise UserError("the file holds no video (sound only?)", where=str(path), mend="give a file with moving pictures")
 
 
-def _upright(frame: av.VideoFrame) -> ImageArray:
+def upright(frame: av.VideoFrame) -> ImageArray:
+    """The frame as it is to be looked at, RGB."""
     image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
     return np.ascontiguousarray(image, np.uint8)
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """What an error of FFmpeg or of the system says, without its number."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

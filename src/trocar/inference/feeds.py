@@ -1,0 +1,109 @@
+"""Where frames come from besides video files: cameras, URLs, folders and numbered files as one video, raw frames.
+
+`open_feed` tells from the text which it is. All feeds are iterated over like a `VideoReader`, once, and hold one frame
+at a time. A feed that waits for its source waits at most `timeout_s`, or until `stop` is called from another thread.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from trocar.errors import UserError
+from trocar.inference.feeds_from_files import NUMBER, FilesFeed, RawFeed, RawFormat, numbered_files, ordered_images
+from trocar.inference.feeds_live import SCHEMES, LiveFeed, connect_to_camera, connect_to_url
+from trocar.inference.video import ANY_RATE, Frame, VideoReader
+
+__all__ = ["Feed", "RawFormat", "is_feed", "is_live", "open_feed", "shown"]
+
+STDIN = "-"
+
+_CAMERA = re.compile(r"camera:(\d+)|(/dev/video\d+)")
+
+
+class Feed(Protocol):
+    """Frames in the order they are shown; a context manager. `Frame.seconds` is the time on the feed's own clock."""
+
+    rate: Fraction  # frames a second, as the source says or is told
+    time_base: Fraction  # seconds; a unit in which the times can be written
+    lost: int  # frames that could not be decoded, so far
+    damaged: int  # frames decoded with errors, so far
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises `UserError` where the source ends before its time; what came before has then been given."""
+        ...
+
+    def stop(self) -> None:
+        """Let no more frames come; any thread may ask."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the source."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def is_feed(text: str) -> bool:
+    """Whether this names a feed by its form: `-`, a camera, a URL, or a pattern such as frame_%04d.png."""
+    return text == STDIN or bool(_CAMERA.fullmatch(text) or _is_url(text) or NUMBER.search(Path(text).name))
+
+
+def is_live(text: str) -> bool:
+    """Whether its frames come when they come, instead of when they are asked for."""
+    return bool(_CAMERA.fullmatch(text) or _is_url(text))
+
+
+def shown(text: str) -> str:
+    """The name of a feed as it may be written down: a URL without user, password and query."""
+    if not _is_url(text):
+        return text
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def open_feed(
+    text: str,
+    *,
+    rate: Fraction | None = None,
+    raw: RawFormat | None = None,
+    timeout_s: float = 10.0,
+    reconnects: int = 3,
+    endless: bool | None = None,
+) -> Feed:
+    """Open whatever `text` names: a feed's form (`is_feed`), a folder of frames, or a video file.
+
+    `rate` is that of frames which bring no times: folders, numbered files, raw (default 25). A live source that fails,
+    sends nothing for `timeout_s`, or ends although it is `endless` (default: all but HTTP) is connected to again, at
+    most `reconnects` times in a row. Of HTTP only what had a length can end; the rest counts as a lost connection.
+    """
+    if text == STDIN:
+        if raw is None:
+            raise UserError("raw frames on stdin have no header", mend="say what they are: --raw-size 720x576")
+        return RawFeed(sys.stdin.buffer, raw, rate or ANY_RATE)
+    if camera := _CAMERA.fullmatch(text):
+        return LiveFeed(
+            text, connect_to_camera(camera[2] or f"/dev/video{camera[1]}", timeout_s), reconnects=reconnects
+        )
+    if _is_url(text):
+        ends = urlsplit(text).scheme in ("http", "https") if endless is None else not endless
+        connect = connect_to_url(text, timeout_s)
+        return LiveFeed(shown(text), connect, timeout_s=timeout_s, reconnects=reconnects, endless=not ends)
+    path = Path(text)
+    if path.is_dir():
+        return FilesFeed(text, ordered_images(path), rate or ANY_RATE)
+    if not path.exists() and NUMBER.search(path.name):
+        return FilesFeed(text, numbered_files(path), rate or ANY_RATE)
+    return VideoReader(path)
+
+
+def _is_url(text: str) -> bool:
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme.lower() in SCHEMES
