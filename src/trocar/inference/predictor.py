@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
@@ -20,6 +21,8 @@ from trocar.config import PreprocessSettings
 from trocar.data.preprocess import Placement, prepare_image, restore
 from trocar.data.records import ImageArray, MaskArray
 from trocar.errors import UserError
+from trocar.inference import tiling
+from trocar.inference.postprocess import Cleanup, clean
 from trocar.metrics.failure import disagreement, quality
 from trocar.model_folder import ModelCard, read_card, resolve_model
 
@@ -49,8 +52,8 @@ class Prediction:
     probabilities: NDArray[np.float32]  # (C, H, W); two classes: C = 1, the foreground; several: sum to 1 over C
     classes: tuple[str, ...]  # name of each index of the mask; [0] is the background
     threshold: float | None  # probability from which a pixel is foreground; None: argmax
-    network_logits: NDArray[np.float32]  # (C, h, w), with the padding; with flips: of the mean probabilities
-    placement: Placement  # where the image lies in the network's frame
+    network_logits: NDArray[np.float32]  # (C, h, w), with the padding; with flips or tiles: of the mean probabilities
+    placement: Placement  # where the image lies in the network's frame; in tiles: in the frame that they cover
     quality: float = math.nan  # 0 to 1, from the probabilities (`metrics.failure`); NaN where the mask is empty
     disagreement: float = math.nan  # 1 - Dice between the masks of image and mirror image; NaN without flips
 
@@ -61,13 +64,28 @@ class Predictor:
     `predictor(image)` takes uint8 RGB (H, W, 3) of any size and gives a `Prediction` of that size. With `flips` the
     network sees every image a second time, mirrored left to right, and the mean of both probabilities counts: twice
     the time, often a somewhat better mask, and `Prediction.disagreement` as a second sign of failure.
+
+    With `tiles` a frame that is larger than the network's at that scale (1: native) goes through it in overlapping
+    tiles (`tiling`) instead of shrunk; one that is not is predicted as ever. `cleanup` changes the masks, not the
+    probabilities (`postprocess`).
     """
 
-    def __init__(self, engine: Engine, card: ModelCard, *, threshold: float | None = None, flips: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        card: ModelCard,
+        *,
+        threshold: float | None = None,
+        flips: bool = False,
+        tiles: float | None = None,
+        cleanup: Cleanup | None = None,
+    ) -> None:
         self.engine = engine
         self.card = card
         self.threshold = _checked_threshold(card, threshold)
         self.flips = flips
+        self.tiles = tiling.checked_scale(tiles)
+        self.cleanup = cleanup
 
     @classmethod
     def open(
@@ -78,20 +96,26 @@ class Predictor:
         precision: Precision = "32",
         threshold: float | None = None,
         flips: bool = False,
+        tiles: float | None = None,
+        min_area: Sequence[str] = (),
+        fill_holes: Sequence[str] = (),
     ) -> Predictor:
         """Open a model folder, the run that made it, or a model that ships (None: the default one), on `device`.
 
         float32 unless bf16 is asked for: results are then the same as in evaluation, whatever the machine is fast at.
-        `threshold` replaces the model's own. Raises `UserError` for a model with a missing or altered file and for a
-        device that is not there.
+        `threshold` replaces the model's own; `min_area` and `fill_holes` are areas, `AREA` or `CLASS=AREA`, in pixels
+        or % of the frame. Raises `UserError` for a model with a missing or altered file and for a device that is not
+        there.
         """
         from trocar.inference.torch_engine import TorchEngine  # imports torch
 
         folder = resolve_model(model)
         card = read_card(folder)
         _checked_threshold(card, threshold)  # before the weights are loaded
+        tiling.checked_scale(tiles)
+        cleanup = Cleanup.parse(card.classes, min_area, fill_holes)
         engine = TorchEngine.open(folder, card, device, precision=precision)
-        return cls(engine, card, threshold=threshold, flips=flips)
+        return cls(engine, card, threshold=threshold, flips=flips, tiles=tiles, cleanup=cleanup or None)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,9 +138,15 @@ class Predictor:
             return "none: the model brings no quality limit"
         if self.card.quality.limit is None:
             return self.card.quality.assumption
-        if self.threshold != self.card.threshold or self.flips:
-            other = "with flips" if self.flips else "at this threshold"
-            return f"none {other}: the limit was fitted at the model's own threshold, without flips; it is a hint here"
+        otherwise = [
+            *(["at this threshold"] if self.threshold != self.card.threshold else []),
+            *(["with flips"] if self.flips else []),
+            *(["in tiles"] if self.tiles is not None else []),
+            *(["with clean-up"] if self.cleanup else []),
+        ]
+        if otherwise:
+            plainly = "at the model's own threshold, on whole frames, without flips or clean-up"
+            return f"none {' and '.join(otherwise)}: the limit was fitted {plainly}; it is a hint here"
         return self.card.quality.assumption
 
     def __call__(self, image: ImageArray) -> Prediction:
@@ -126,10 +156,12 @@ class Predictor:
     def predict_batch(self, images: Sequence[ImageArray], *, batch_size: int | None = None) -> list[Prediction]:
         """Predictions in the order of the images, which may differ in size.
 
-        All go through the network at once unless `batch_size` says how many at a time.
+        All go through the network at once unless `batch_size` says how many at a time; in tiles, a few of one image.
         """
         for image in images:
             _check_image(image)
+        if self.tiles is not None:
+            return [self._predict_in_tiles(image, self.tiles) for image in images]
         size = batch_size or max(1, len(images))
         return [
             prediction
@@ -143,12 +175,28 @@ class Predictor:
         logits = self.engine(frames)
         if not self.flips:
             return [self._finish(planes, placement) for planes, placement in zip(logits, placements, strict=True)]
-        seen_mirrored = self.engine(_mirrored(frames, placements))
-        mirrored = _mirrored(seen_mirrored.transpose(0, 2, 3, 1), placements).transpose(0, 3, 1, 2)
+        mirrored = _mirrored_back(self.engine(_mirrored(frames, placements)), placements)
         return [
             self._finish_both(planes, other, placement)
             for planes, other, placement in zip(logits, mirrored, placements, strict=True)
         ]
+
+    def _predict_in_tiles(self, image: ImageArray, scale: float) -> Prediction:
+        grid = tiling.plan((image.shape[0], image.shape[1]), scale, self.preprocess)
+        if grid is None:
+            return self._predict_together([image])[0]
+        views = tiling.predict_in_tiles(image, grid, self.preprocess, partial(self._tile_views, grid.tile_placement))
+        mean = np.asarray(sum(views) / len(views), np.float32)
+        found = self.finish(mean, tiling.log_odds(mean, binary=self.card.binary), grid.placement)
+        return replace(found, disagreement=disagreement(views, self.threshold)) if self.flips else found
+
+    def _tile_views(self, placement: Placement, frames: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Probabilities of tiles, and with flips those of their mirror images. Shapes: (N, h, w, 3) -> (N, C, h, w)."""
+        views = [self.engine(frames)]
+        if self.flips:
+            placements = [placement] * len(frames)
+            views.append(_mirrored_back(self.engine(_mirrored(frames, placements)), placements))
+        return [np.stack([self.network_probabilities(planes) for planes in logits]) for logits in views]
 
     def _finish_both(
         self, logits: NDArray[np.float32], mirrored: NDArray[np.float32], placement: Placement
@@ -183,6 +231,8 @@ class Predictor:
             mask = np.argmax(probabilities, axis=0).astype(np.uint8)
         else:
             mask = (probabilities[0] >= self.threshold).astype(np.uint8)
+        if self.cleanup is not None:
+            mask = clean(mask, self.cleanup)
         # at network size, where the limit was fitted, and cheap whatever the size of the image
         limits = self.threshold if thresholds is None else thresholds
         sureness = quality(inside, limits) if mask.any() else math.nan
@@ -208,6 +258,11 @@ def _mirrored(batch: NDArray[T], placements: Sequence[Placement]) -> NDArray[T]:
         height, width = placement.height, placement.width
         item[:height, :width] = source[:height, :width][:, ::-1]
     return result
+
+
+def _mirrored_back(logits: NDArray[np.float32], placements: Sequence[Placement]) -> NDArray[np.float32]:
+    """Shapes: (N, C, h, w) -> the same."""
+    return _mirrored(logits.transpose(0, 2, 3, 1), placements).transpose(0, 3, 1, 2)
 
 
 def mean_logits(one: NDArray[np.float32], other: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
