@@ -141,7 +141,7 @@ def test_card_split_and_report_say_what_the_notebook_did(runs: dict[str, Path], 
 
 def test_figures_show_the_side_they_claim(runs: dict[str, Path], drawn: Path, tmp_path: Path) -> None:
     made = draw_figures(
-        drawn,
+        open_source(drawn),
         load_recipe(None),
         tmp_path,
         model=runs["notebook"],

@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
 from typer import Argument, Option
 
 from trocar import __version__, console
-from trocar.config import DataSettings, Recipe, known_keys, load_recipe, shipped_recipes
+from trocar.config import Recipe, default_of, known_keys, load_recipe, shipped_recipes
 from trocar.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ app = typer.Typer(
     help="Segment medical instruments in endoscopic and surgical images and video. For research, not a medical device.",
 )
 
+SOURCE_HELP = "folder of labelled frames, or a recipe (.yaml) that names its data"
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else there")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
 ModelName = Annotated[
@@ -90,14 +91,46 @@ def _top(
         _exit(0)
 
 
-def _data_settings(source: Path, overrides: list[str] | None, run: Path | None = None) -> DataSettings:
-    """How to read a source: as given; else, where it is what a run was trained from, as that run read it."""
+def _open(source: Path, overrides: list[str] | None, run: Path | None = None) -> Source:
+    """A source as it is to be read: a folder, or the data that a recipe names.
+
+    Without overrides, a folder that a run was trained from is read as that run read it: of several sources, with their
+    common classes and names.
+    """
+    from trocar.data.joining import open_data
+    from trocar.data.sources import open_source
+
+    if _is_recipe(source):
+        return open_data(load_recipe(source, overrides or []).data)
     settings = load_recipe(None, overrides or []).data
-    if overrides or run is None or not (run / "recipe.yaml").is_file():
-        return settings
-    trained = load_recipe(run / "recipe.yaml").data
-    same = trained.source is not None and Path(trained.source).resolve() == source.resolve()
-    return trained if same else settings
+    if not overrides and run is not None and (run / "recipe.yaml").is_file():
+        trained = load_recipe(run / "recipe.yaml").data
+        if trained.source is not None and Path(trained.source).resolve() == source.resolve():
+            settings = trained
+        for name, one in trained.sources.items():
+            if Path(one.source).resolve() == source.resolve():
+                exclude = tuple(text for text in trained.exclude if text.startswith(f"{name}/"))
+                return open_data(trained.model_copy(update={"sources": {name: one}, "exclude": exclude}))
+    return open_source(source, settings)
+
+
+def _open_each(source: Path, overrides: list[str] | None) -> list[Source]:
+    """As `_open`, but the sources of a recipe one by one."""
+    from trocar.data.joining import open_parts
+
+    settings = load_recipe(source, overrides or []).data if _is_recipe(source) else None
+    return open_parts(settings) if settings and settings.sources else [_open(source, overrides)]
+
+
+def _open_by(source: Path, recipe: Recipe, overrides: list[str] | None) -> Source:
+    """A folder, read as a recipe says; or the data that `source` names, where it is a recipe itself."""
+    from trocar.data.sources import open_source
+
+    return _open(source, overrides) if _is_recipe(source) else open_source(source, recipe.data)
+
+
+def _is_recipe(source: Path) -> bool:
+    return source.suffix.lower() in (".yaml", ".yml") and source.is_file()
 
 
 # ------------------------------------------------------------------ check
@@ -105,7 +138,9 @@ def _data_settings(source: Path, overrides: list[str] | None, run: Path | None =
 
 @verb
 def check(
-    sources: Annotated[list[Path], Argument(metavar="SOURCE...", help="folders of labelled frames")],
+    sources: Annotated[
+        list[Path], Argument(metavar="SOURCE...", help="folders of labelled frames, or recipes that name them")
+    ],
     out: Annotated[Path | None, Option(help="write a page with pictures, check.html, and check.json there")] = None,
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the page")] = True,
     cache: Annotated[
@@ -117,9 +152,8 @@ def check(
     """Read every record and say what is wrong with the data and how to mend it. Exit code 1 where it found errors."""
     from trocar.console.check import show_check
     from trocar.data import checks
-    from trocar.data.sources import open_source
 
-    opened = [open_source(path, _data_settings(path, overrides)) for path in sources]
+    opened = [source for path in sources for source in _open_each(path, overrides)]
     with console.counting("checking") as progress:
         report = checks.check(opened, progress=progress, remember=cache)
     page = None
@@ -140,7 +174,7 @@ def check(
 
 @verb
 def split(
-    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    source: Annotated[Path, Argument(help=SOURCE_HELP)],
     out: Annotated[
         Path | None, Option(help="split file that is written; with --audit the folder of its page, audit.html")
     ] = None,
@@ -185,7 +219,6 @@ def split(
     json: Json = False,
 ) -> None:
     """Divide records into train, val and test without leaks, or measure the leaks of a split. Exit 1 where it leaks."""
-    from trocar.data.sources import open_source
     from trocar.errors import UserErrors
 
     drawing = {
@@ -201,9 +234,10 @@ def split(
     given = [f"split.{name}={value}" for name, value in drawing.items() if value is not None]
     if audit is not None and (given or recipe):
         raise UserError("--audit measures a split as it is", mend="leave out the options of how to draw one")
+    recipe = recipe or (str(source) if _is_recipe(source) else None)
     defaults = [] if recipe else ["split.stratify=true", "split.join_near_duplicates=true"]
     chosen = load_recipe(recipe, [*defaults, *given, *(overrides or [])])
-    opened = open_source(source, chosen.data)
+    opened = _open_by(source, chosen, overrides)
     if audit is not None:
         _audit(audit, opened, out, pictures=pictures, cache=cache, as_json=json)
         return
@@ -249,10 +283,9 @@ def _audit(file: Path, source: Source, out: Path | None, *, pictures: bool, cach
 def _print_settings(show: bool) -> None:
     if not show:
         return
-    defaults = Recipe().model_dump(mode="json")
     for key, text in known_keys(Recipe).items():
-        value: Any = functools.reduce(lambda tree, part: tree[part], key.split("."), defaults)
-        sys.stdout.write(f"{key} = {value}\n    {text}\n")
+        value = default_of(Recipe, key)
+        sys.stdout.write(f"{key} = {'(must be given)' if value is ... else value}\n    {text}\n")
     _exit(0)
 
 
@@ -321,7 +354,7 @@ def _free_folder(wanted: Path) -> Path:
 
 @verb
 def evaluate(
-    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    source: Annotated[Path, Argument(help=SOURCE_HELP)],
     model: Annotated[Path | None, Option(help="model folder, the run that made it, or a run of several folds")] = None,
     predictions: Annotated[Path | None, Option(help="folder of masks made by any tool, instead of a model")] = None,
     split: Annotated[Path | None, Option(help="split file; without one every record is scored")] = None,
@@ -346,10 +379,9 @@ def evaluate(
     """Score a model, or masks made elsewhere, against the truth, and write a report."""
     from trocar import evaluation
     from trocar.console.evaluate import show_evaluation
-    from trocar.data.sources import open_source
     from trocar.reporting.report import write_report
 
-    opened = open_source(source, _data_settings(source, overrides, run=model))
+    opened = _open(source, overrides, run=model)
     with console.counting("scoring") as progress:
         result = evaluation.evaluate(
             opened,
@@ -485,7 +517,7 @@ def models(
 
 @verb
 def figures(
-    source: Annotated[Path, Argument(help="folder of labelled frames")],
+    source: Annotated[Path, Argument(help=SOURCE_HELP)],
     recipe: Annotated[
         str | None, Option(metavar="RECIPE", help="whose preprocessing is shown; with a model, the model's own is")
     ] = None,
@@ -506,9 +538,10 @@ def figures(
     """Draw frames before and after preprocessing, and, with a model, its predictions at several thresholds."""
     from trocar.reporting.previews import draw_figures
 
+    chosen = load_recipe(recipe or (source if _is_recipe(source) else None), overrides or [])
     made = draw_figures(
-        source,
-        load_recipe(recipe, overrides or []),
+        _open_by(source, chosen, overrides),
+        chosen,
         out,
         model=model,
         split=split,
@@ -574,9 +607,8 @@ def convert(
     """Write labelled frames in the format of an annotation tool. Nothing of the source is changed."""
     from trocar.console.convert import show_converted
     from trocar.data import convert as conversion
-    from trocar.data.sources import open_source
 
-    opened = open_source(source, _data_settings(source, overrides))
+    opened = _open(source, overrides)
     with console.counting("converting") as progress:
         made = conversion.convert(opened, to, out, polygons=polygons, link=link, progress=progress)
     if json:

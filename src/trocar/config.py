@@ -8,7 +8,8 @@ beside every checkpoint, and the parts that prediction needs travel in `model.js
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -27,6 +28,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from trocar.errors import UserError, UserErrors
 
@@ -47,38 +49,71 @@ class Settings(BaseModel):
 # ------------------------------------------------------------------ data and splits
 
 
+Kind: TypeAlias = Literal[
+    "auto",
+    "folder",
+    "videos",
+    "kvasir-instrument",
+    "endovis15",
+    "endovis17",
+    "endovis18",
+    "robust-mis",
+    "cholecseg8k",
+    "cholec-instances",
+    "sar-rarp50",
+    "cadis",
+    "drawn",
+    "coco",
+    "labelme",
+    "cvat",
+    "cvat-masks",
+    "label-studio",
+    "yolo",
+]
+GroupBy: TypeAlias = Literal["auto", "folder", "none"]
+BACKGROUND, INSTRUMENT, IGNORED = "background", "instrument", "ignore"  # names that classes are mapped to
+
+
+class SourceSettings(Settings):
+    """One of several sources of a recipe. What is left out of how to read it is as in `data`."""
+
+    source: str = Field(description="folder of its data")
+    side: Literal["all", "train"] = Field(
+        "all", description="`train`: its records only train, and are never validation or test; such as drawn scenes"
+    )
+    weight: PositiveFloat = Field(
+        1.0,
+        description="how often each of its training records is drawn in an epoch: 2 is twice, 0.25 a quarter of them, "
+        "others every epoch",
+    )
+    classes: Mapping[str, str] = Field(
+        {},
+        description="its classes by name, each to one of data.classes (of `instrument` where data.target is that), "
+        "`background` or `ignore`; those named alike need no line",
+    )
+    target: Target | None = Field(None, description="its data.target, where its labels are finer or coarser")
+    kind: Kind | None = Field(None, description="its data.kind")
+    images: str | None = Field(None, description="its data.images")
+    masks: str | None = Field(None, description="its data.masks")
+    group_by: GroupBy | None = Field(None, description="its data.group_by")
+    every: PositiveInt | None = Field(None, description="its data.every")
+
+
 class DataSettings(Settings):
     """Which labelled frames, and which of their classes are to be learnt."""
 
     source: str | None = Field(None, description="folder of the data; `--data` sets it from the command line")
-    kind: Literal[
-        "auto",
-        "folder",
-        "videos",
-        "kvasir-instrument",
-        "endovis15",
-        "endovis17",
-        "endovis18",
-        "robust-mis",
-        "cholecseg8k",
-        "cholec-instances",
-        "sar-rarp50",
-        "cadis",
-        "drawn",
-        "coco",
-        "labelme",
-        "cvat",
-        "cvat-masks",
-        "label-studio",
-        "yolo",
-    ] = Field("auto", description="layout of the data, see docs/data.md; `auto` recognises it")
+    sources: Mapping[str, SourceSettings] = Field(
+        {}, description="several sources by a name of your own, instead of `source`; see docs/recipes.md"
+    )
+    kind: Kind = Field("auto", description="layout of the data, see docs/data.md; `auto` recognises it")
     images: str = Field(
         "images", description="layouts folder and videos: name of the folder of images below the source, or each video"
     )
     masks: str = Field(
         "masks", description="layouts folder and videos: name of the folder of masks below the source, or each video"
     )
-    group_by: Literal["auto", "folder", "none"] = Field(
+    group_by: GroupBy = Field(
         "auto",
         description="folder layout: `folder` makes each sub-folder of images a group (patient, video), `none` each "
         "image its own; `auto` takes folders where there are any",
@@ -89,8 +124,61 @@ class DataSettings(Settings):
         "`types`: kinds of instruments. Research sets label one or both, see docs/data.md; of a folder with a class "
         "table, parts and types both keep all its classes",
     )
+    classes: tuple[str, ...] = Field(
+        (),
+        description="several sources, target parts or types: the common classes in order, without the background",
+    )
     every: PositiveInt = Field(1, description="of a video take every n-th frame only")
     exclude: tuple[str, ...] = Field((), description="names of records to leave out")
+
+    @model_validator(mode="after")
+    def _sources_fit_together(self) -> DataSettings:
+        if problems := [*self._wrong_of_all(), *self._wrong_of_each()]:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _wrong_of_all(self) -> Iterator[str]:
+        if not self.sources:
+            if self.classes:
+                yield "`classes` are the common ones of several `sources`: leave it out"
+            return
+        if self.source is not None:
+            yield "`source` names one folder, `sources` several: give one of the two (--data is `source`)"
+        if all(one.side == "train" for one in self.sources.values()):
+            yield "all sources have side `train`: none is left to choose and judge the model"
+        if self.target == "instrument" and self.classes:
+            yield "with target `instrument` there is one common class, of that name: leave `classes` out"
+        if self.target != "instrument" and not self.classes:
+            yield f"with target `{self.target}` several sources need `classes`, the common ones in order"
+        if wrong := [name for name in self.classes if name in (BACKGROUND, IGNORED)]:
+            yield f"`classes` are the common ones without {' and '.join(wrong)}"
+        if len(set(self.classes)) < len(self.classes):
+            yield "`classes` names one twice"
+
+    def _wrong_of_each(self) -> Iterator[str]:
+        possible = (*self.common_classes, IGNORED)
+        for name, one in self.sources.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                yield f"source {name!r}: names are made of letters, digits, _ and -"
+            for theirs, ours in one.classes.items():
+                if ours not in possible:
+                    yield f"source {name}: {theirs} is mapped to {ours}, which is none of {', '.join(possible)}"
+
+    @property
+    def common_classes(self) -> tuple[str, ...]:
+        """Several sources: the name of each class index after mapping; [0] is the background."""
+        return (BACKGROUND, *((INSTRUMENT,) if self.target == "instrument" else self.classes))
+
+    def of(self, name: str) -> DataSettings:
+        """How to read one of several sources by itself."""
+        one = self.sources[name]
+        own = {
+            key: value
+            for key in ("kind", "images", "masks", "group_by", "every", "target")
+            if (value := getattr(one, key)) is not None
+        }
+        exclude = tuple(text.removeprefix(f"{name}/") for text in self.exclude if text.startswith(f"{name}/"))
+        return self.model_copy(update={"source": one.source, "sources": {}, "classes": (), "exclude": exclude, **own})
 
 
 class SplitSettings(Settings):
@@ -435,6 +523,16 @@ class Recipe(Settings):
             raise ValueError("preprocess.mask_resize=bilinear mixes class indices: set data.target=instrument")
         return self
 
+    @model_validator(mode="after")
+    def _weights_need_fresh_batches(self) -> Recipe:
+        weighed = [name for name, one in self.data.sources.items() if one.weight != 1]
+        if weighed and self.train.batches == "shuffled-batches":
+            raise ValueError(
+                f"train.batches=shuffled-batches forms batches once, so sources cannot be weighed "
+                f"({', '.join(weighed)}): set train.batches=shuffled-records, or leave the weights out"
+            )
+        return self
+
     def to_yaml(self) -> str:
         """The recipe as YAML that `load_recipe` reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -556,7 +654,23 @@ def known_keys(kind: type[BaseModel]) -> dict[str, str]:
             keys[name] = field.description or ""
         else:
             keys |= {f"{name}.{sub}": text for sub, text in known_keys(child).items()}
+        if (entry := _settings_by_name(field.annotation)) is not None:
+            keys |= {f"{name}.NAME.{sub}": text for sub, text in known_keys(entry).items()}
     return keys
+
+
+def default_of(kind: type[BaseModel], key: str) -> Any:
+    """The default of a dotted key of `known_keys`, as plain data; an ellipsis where it must be given."""
+    name, _, rest = key.partition(".")
+    field = kind.model_fields[name]
+    if rest:
+        child = _settings_of(field.annotation)
+        if child is not None:
+            return default_of(child, rest)
+        entry = _settings_by_name(field.annotation)
+        assert entry is not None, key
+        return default_of(entry, rest.removeprefix("NAME."))
+    return ... if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
 
 
 def _settings_of(annotation: Any) -> type[Settings] | None:
@@ -568,5 +682,12 @@ def _settings_of(annotation: Any) -> type[Settings] | None:
     return None
 
 
+def _settings_by_name(annotation: Any) -> type[Settings] | None:
+    """The settings that stand in a mapping from names; None where the annotation is no such mapping."""
+    return _settings_of(get_args(annotation)[1]) if get_origin(annotation) is Mapping else None
+
+
 def _description(kind: type[BaseModel], location: Sequence[str]) -> str | None:
-    return known_keys(kind).get(".".join(location)) or known_keys(kind).get(".".join(location[:-1])) or None
+    known = known_keys(kind)
+    key = re.sub(r"(^|\.)sources\.[^.]+", r"\1sources.NAME", ".".join(location))
+    return known.get(key) or known.get(key.rpartition(".")[0]) or None

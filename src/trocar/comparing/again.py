@@ -12,6 +12,7 @@ from typing import Any
 
 from trocar.comparing.results import Report
 from trocar.config import DataSettings, validate
+from trocar.data.joining import open_data
 from trocar.data.records import SIDES, Side
 from trocar.data.sources import open_source
 from trocar.data.splits import read_split
@@ -52,7 +53,8 @@ def look_again(report: Report, records: Collection[str], *, device: str = "auto"
 
 def _parts(inputs: Mapping[str, Any], device: str, where: str) -> tuple[tuple[Part, ...], Truth]:
     """Who predicts what, as `evaluate` had it."""
-    source = open_source(Path(inputs["source"]), validate(DataSettings, inputs["data"], where=where))
+    settings = validate(DataSettings, inputs["data"], where=where)
+    source = open_data(settings) if settings.sources else open_source(Path(inputs["source"]), settings)
     split = read_split(Path(inputs["split"])) if inputs["split"] is not None else None
     side: Side = next((side for side in SIDES if side == inputs["side"]), "test")  # without a split it is of no use
     if inputs["model"] is None:

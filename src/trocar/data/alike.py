@@ -67,7 +67,7 @@ def join_groups(source: Source, facts: Sequence[Facts]) -> tuple[Source, tuple[s
     name_of = {groups[i]: _joined_name([groups[i] for i in members]) for members in joined for i in members}
     records = tuple(dataclasses.replace(r, group=name_of.get(r.group, r.group)) for r in source.records)
     # what a reader says of unknown patients holds of its records alone, not of the sets they were joined to
-    notes = tuple(note for note in source.notes if not note.startswith("patients are not"))
+    notes = tuple(note for note in source.notes if "patients are not" not in note)
     return dataclasses.replace(source, records=records, notes=notes), tuple(_notes(source, groups, joined))
 
 

@@ -40,6 +40,8 @@ class Batch(NamedTuple):
 class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
     """Records prepared for a network. Items are asked for by (epoch, index), as augmentation depends on both.
 
+    An index beyond the records begins again at the first: a further draw of a record in one epoch (see `draws`).
+
     Up to `memory_mb` the prepared frames are read once and held; above it each is read anew whenever asked for. Both
     give the same samples.
     """
@@ -74,6 +76,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
         epoch, index = key
+        draw, index = divmod(index, len(self.records))
         name = self.records[index].name
         if self._frames is not None and self._masks is not None:
             frame, mask = self._frames[index], self._masks[index]
@@ -81,7 +84,8 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
             prepared = self._read(self.records[index])
             frame, mask = _as_tensor(prepared[0]), _as_tensor(prepared[1])
         if self.augment is not None:
-            frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=name)
+            drawn = f"{name}#{draw}" if draw else name  # the same record again in this epoch, changed otherwise
+            frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=drawn)
         return frame, mask, name
 
     def batches(self, plan: Sequence[Sequence[tuple[int, int]]], *, workers: int = 0) -> Iterator[Batch]:
@@ -147,22 +151,47 @@ class NativeMasks:
         return np.asarray(decoded, np.uint8)
 
 
-def shuffled_plan(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
-    """Every record once, shuffled by (seed, epoch), in batches of nearly equal size and never of one.
+def draws(records: Sequence[Record], *, seed: int, epoch: int) -> list[int] | None:
+    """Indices drawn in an epoch where records have weights; None where all have 1: each record once.
+
+    Of a source of n records of weight w, `round(n w)` are drawn: each `floor(w)` times, and the rest in turn, epoch
+    after epoch, in an order that the seed gives, so that over epochs none is drawn more than once more than another.
+    The k-th draw of a record is its index plus k times the number of records.
+    """
+    if all(record.weight == 1 for record in records):
+        return None
+    sources: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        sources.setdefault(record.source, []).append(index)
+    drawn: list[int] = []
+    for number, members in enumerate(sources.values()):
+        whole, rest = divmod(max(1, round(len(members) * records[members[0]].weight)), len(members))
+        drawn += [index + k * len(records) for index in members for k in range(whole)]
+        order = np.random.default_rng([seed, number]).permutation(len(members))
+        turn = order[(epoch * rest + np.arange(rest)) % len(members)]
+        drawn += [members[place] + whole * len(records) for place in turn]
+    return drawn
+
+
+def shuffled_plan(
+    count: int, batch_size: int, *, seed: int, epoch: int, drawn: Sequence[int] | None = None
+) -> list[list[tuple[int, int]]]:
+    """Every record once, or what is `drawn`, shuffled by (seed, epoch), in batches of nearly equal size, never of one.
 
     The number of batches is that of `batch_size`, rounded up; a remainder is spread over all of them instead of
     standing alone. Where that would leave a batch of one, there is one batch fewer and one of `batch_size + 1`.
     """
-    if count < 2:
+    drawn = range(count) if drawn is None else drawn
+    if len(drawn) < 2:
         raise UserError(
-            f"{count} training record: batch norm needs at least two images a batch",
+            f"{len(drawn)} training record: batch norm needs at least two images a batch",
             mend="label more frames, or change the split",
         )
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    batches = -(-count // batch_size)
-    while count // batches < 2:
+    order = np.random.default_rng([seed, epoch]).permutation(len(drawn))
+    batches = -(-len(drawn) // batch_size)
+    while len(drawn) // batches < 2:
         batches -= 1
-    return [[(epoch, int(index)) for index in part] for part in np.array_split(order, batches)]
+    return [[(epoch, drawn[index]) for index in part.tolist()] for part in np.array_split(order, batches)]
 
 
 def fixed_batches_plan(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[tuple[int, int]]]:

@@ -44,6 +44,9 @@ class Record:
     instances: Callable[[], MaskArray] | None = field(default=None, repr=False, compare=False)
     frame: int | None = None  # position in its video, in frames; None for stills
     files: tuple[Path, ...] = ()  # what it is read from, for messages and fingerprints
+    source: str = ""  # of several sources in a recipe: its name there
+    weight: float = 1.0  # how often it is drawn in an epoch of training
+    train_only: bool = False  # never validation or test
 
     def read(self) -> tuple[ImageArray, MaskArray]:
         """Image and mask, checked to be of one size. Raises `UserError` where they are not."""

@@ -7,6 +7,7 @@ the file declares it (`cut_groups`, `shared_records`), and reports repeat what i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +85,11 @@ class Split(Settings):
         return f"sha256:{hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()}"
 
     def check_against(self, source: Source) -> None:
-        """Refuse data other than the split was made from: records gone, added, of other files or in other groups."""
+        """Refuse data other than the split was made from: records gone, added, of other files or in other groups.
+
+        And a split that judges by records that their source declares to be for training only.
+        """
+        self._refuse_train_only(source)
         if self.fingerprint == source.fingerprint():
             return
         raise UserError(
@@ -92,6 +97,16 @@ class Split(Settings):
             where=str(source.root),
             mend="use the data the split was made from, or make a new split",
         )
+
+    def _refuse_train_only(self, source: Source) -> None:
+        spare = {record.name: record.source for record in source.records if record.train_only}
+        judging = [n for fold in self.folds.values() for side in ("val", "test") for n in fold.side(side) if n in spare]
+        if judging:
+            raise UserError(
+                f"the split has {len(judging)} records of {spare[judging[0]]} in val or test ({_first(judging)}), "
+                "a source that is for training only",
+                mend=f"make a new split, or set data.sources.{spare[judging[0]]}.side=all",
+            )
 
     def _changes(self, source: Source) -> list[str]:
         known = {record.name: _file_bytes(record) for record in source.records}
@@ -134,8 +149,14 @@ def make_split(
     grouped, worth, notes = _look_at_records(source, settings, progress, remember)
     folds: dict[str, Fold] = {}
     leaked = 0
-    for name, division in divide(grouped, settings, worth, tails=source).items():
-        train, val, test = division
+    spare = [record for record in grouped.records if record.train_only]
+    judged = dataclasses.replace(grouped, records=tuple(r for r in grouped.records if not r.train_only))
+    apart = 0
+    for name, (train, val, test) in divide(judged, settings, worth, tails=source).items():
+        held_out = {record.group for record in (*val, *test)}
+        added = [record for record in spare if record.group not in held_out]
+        apart += len(spare) - len(added)
+        train = [*train, *added]
         if not train or not val:
             raise UserError(
                 f"fold {name} would have {len(train)} training and {len(val)} validation records",
@@ -145,6 +166,11 @@ def make_split(
         leaked += len({record.name for record in train} & {record.name for record in val})
         folds[name] = Fold(train=_names(train), val=_names(val), test=_names(test))
     groups = {group: _names(records) for group, records in grouped.groups.items()}
+    if spare:
+        only = ", ".join(dict.fromkeys(record.source for record in spare))
+        notes = (*notes, f"for training only: {only}, {len(spare)} records")
+    if apart:  # groups were joined: they hold near-duplicates of what is judged
+        notes = (*notes, f"of them {apart}, over all folds, stand on no side: their group is held out")
     return Split(
         strategy=settings.strategy,
         seed=settings.seed if _is_drawn(settings) else None,

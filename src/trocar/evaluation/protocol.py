@@ -121,7 +121,7 @@ def _known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator
         for what, listed in (("was trained on", fold.train), ("was chosen with", fold.val)):
             if known := len(names & set(listed)):
                 yield f"{of_fold}the model {what} {known} of the {len(names)} frames scored: no held-out figure"
-    elif same_data or made.dataset == source.dataset:
+    elif same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
         known = sum(record.group in made.groups for record in part.records)
         if known:
             data = "this very data" if same_data else f"data of the same kind ({made.dataset})"

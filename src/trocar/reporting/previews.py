@@ -19,7 +19,6 @@ from trocar.config import PreprocessSettings, Recipe
 from trocar.data.files import atomic_write_bytes
 from trocar.data.preprocess import prepare_image, prepare_mask
 from trocar.data.records import IGNORE, MaskArray, Record, Side, Source, join_classes
-from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.overlap import instrument_counts
@@ -27,7 +26,7 @@ from trocar.model_folder import read_card, resolve_model
 
 
 def draw_figures(
-    source: Path,
+    source: Source,
     recipe: Recipe,
     out: Path,
     *,
@@ -42,10 +41,9 @@ def draw_figures(
 
     Preprocessing is the model's own, or the recipe's. Frames are taken evenly over the records of the split's side.
     """
-    opened = open_source(source, recipe.data)
-    if opened.findings:
-        raise UserErrors(opened.findings)
-    records, shown = _records(opened, split, side, model)
+    if source.findings:
+        raise UserErrors(source.findings)
+    records, shown = _records(source, split, side, model)
     chosen = [records[round(i)] for i in np.linspace(0, len(records) - 1, min(frames, len(records)))]
     preprocess = recipe.preprocess if model is None else read_card(resolve_model(model)).preprocess
     made = [plot_preprocessing(chosen, preprocess, out / "preprocessing.png", title=shown)]

@@ -36,7 +36,7 @@ from trocar.checkpoint import (
 from trocar.config import ModelSettings, Recipe, load_recipe
 from trocar.data.augment import Augment
 from trocar.data.files import atomic_write_text
-from trocar.data.loading import NativeMasks, PreparedSet, default_workers, fixed_batches_plan, shuffled_plan
+from trocar.data.loading import NativeMasks, PreparedSet, default_workers, draws, fixed_batches_plan, shuffled_plan
 from trocar.data.records import Record, Source
 from trocar.data.splits import Fold, read_split
 from trocar.devices import choose_device, choose_precision
@@ -212,10 +212,12 @@ class Training:
 
     def _plan(self) -> list[list[list[tuple[int, int]]]]:
         """The batches of the epoch under way, grouped into optimiser steps."""
-        make_plan = shuffled_plan if self.settings.batches == "shuffled-records" else fixed_batches_plan
-        plan = make_plan(
-            len(self.train_set), self.settings.batch_size, seed=self.settings.seed, epoch=self.position.epoch
-        )
+        count, size = len(self.train_set), self.settings.batch_size
+        when = {"seed": self.settings.seed, "epoch": self.position.epoch}
+        if self.settings.batches == "shuffled-records":
+            plan = shuffled_plan(count, size, **when, drawn=draws(self.train_set.records, **when))
+        else:
+            plan = fixed_batches_plan(count, size, **when)
         width = self.settings.accumulate
         return [plan[start : start + width] for start in range(0, len(plan), width)]
 

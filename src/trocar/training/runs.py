@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trocar.config import Recipe, load_recipe
 from trocar.data.files import atomic_write_text
+from trocar.data.joining import open_data, rooted
 from trocar.data.records import Source
-from trocar.data.sources import open_source
 from trocar.data.splits import Split, make_split, read_split, write_split
 from trocar.errors import UserError, UserErrors
 from trocar.model_folder import read_card, resolve_model
@@ -99,9 +99,7 @@ def _open_data(recipe: Recipe) -> tuple[Source, Split]:
 
 
 def _open_source(recipe: Recipe) -> Source:
-    if recipe.data.source is None:
-        raise UserError("no data is named", mend="give --data FOLDER, or data.source in the recipe")
-    source = open_source(recipe.data.source, recipe.data)
+    source = open_data(recipe.data)
     if source.findings:
         raise UserErrors(source.findings)
     return source
@@ -109,11 +107,10 @@ def _open_source(recipe: Recipe) -> Source:
 
 def _rooted(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths, so that a run can be resumed from anywhere."""
-    data = recipe.data.model_copy(update={"source": _absolute(recipe.data.source)})
     model = recipe.model
     if model.encoder_weights not in ("imagenet", "none"):
         model = model.model_copy(update={"encoder_weights": _absolute(model.encoder_weights)})
-    return recipe.model_copy(update={"data": data, "model": model})
+    return recipe.model_copy(update={"data": rooted(recipe.data), "model": model})
 
 
 def _absolute(path: str | Path | None) -> str | None:

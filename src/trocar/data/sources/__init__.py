@@ -97,6 +97,12 @@ def open_source(path: str | Path, settings: DataSettings = _DEFAULTS) -> Source:
     Records that lack a partner or share a name are in `findings`, not among the records. `settings.exclude` removes
     records and findings by name, `settings.every` thins videos. Raises `UserError` where there is nothing to list.
     """
+    if settings.sources:
+        raise UserError(
+            f"the recipe names {len(settings.sources)} sources, and a folder is given besides",
+            where=str(path),
+            mend="give the path of that recipe instead of the folder",
+        )
     root = Path(path).expanduser()
     _refuse_what_is_no_folder(root)
     kind = _kind(root, settings)
