@@ -36,6 +36,27 @@ def test_the_edge_of_the_image_is_no_outline() -> None:
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (31, 23), (700, 30), (900, 810)])
+def test_every_pixel_is_as_its_neighbours_say(size: tuple[int, int]) -> None:
+    """Pixel by pixel: what is labelled is tinted, or drawn plain where another class is near."""
+    rng = np.random.default_rng(sum(size))
+    coarse = rng.choice([0, 0, 0, 1, 2, 9, 255], (3, 4)).astype(np.uint8)
+    mask = coarse[np.ix_(np.arange(size[0]) * 3 // size[0], np.arange(size[1]) * 4 // size[1])]
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    near = max(1, round(min(size) / 400))
+    labelled = np.where(mask == 255, 0, mask)
+    drawn = overlay(image, mask)
+    for y, x in rng.integers(0, size, (400, 2)):
+        window = labelled[max(0, y - near) : y + near + 1, max(0, x - near) : x + near + 1]
+        if not labelled[y, x]:
+            expected = image[y, x].astype(float)
+        elif (window != labelled[y, x]).any():
+            expected = np.array(class_colour(labelled[y, x]), float)
+        else:
+            expected = 0.6 * image[y, x] + 0.4 * np.array(class_colour(labelled[y, x]))
+        np.testing.assert_allclose(drawn[y, x], expected, atol=0.51)
+
+
 def test_colours_differ_and_repeat() -> None:
     assert len(set(PALETTE)) == len(PALETTE)
     assert class_colour(1) == class_colour(1 + len(PALETTE))

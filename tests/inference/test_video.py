@@ -255,6 +255,20 @@ def test_colour_looks_like_what_was_written(
         assert abs(found - time) <= Fraction(1, 1000)
 
 
+def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
+    """PAL at 4:3: pixels are wider than high."""
+    path = tmp_path / "a.mp4"
+    options = {"rate": Fraction(25), "time_base": TICK, "pixel_aspect": Fraction(12, 11)}
+    with VideoWriter(path, "colour", **options) as writer:  # type: ignore[arg-type]
+        for index in range(3):
+            writer.write(np.zeros((48, 64, 3), np.uint8), Fraction(index, 25))
+    with VideoReader(path) as reader:
+        list(reader)
+        assert reader.pixel_aspect == Fraction(12, 11)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(12, 11)
+
+
 def test_h264_is_there() -> None:
     assert colour_codec() == "libx264"
 

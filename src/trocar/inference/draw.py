@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +36,45 @@ def overlay(image: ImageArray, mask: MaskArray) -> ImageArray:
     """
     if image.shape[:2] != mask.shape:
         raise ValueError(f"image is {image.shape[:2]} but mask is {mask.shape}")
+    drawn = image.copy()
     labelled = np.where(mask == IGNORE, np.uint8(0), mask)
-    colours = _COLOURS[labelled]
-    tinted = cv2.addWeighted(image, 1 - TINT, colours, TINT, 0)
-    drawn = cv2.copyTo(tinted, labelled, image.copy())
-    return np.asarray(cv2.copyTo(colours, _outline(labelled), drawn), np.uint8)
+    left, top, width, height = cv2.boundingRect(labelled)
+    if not width:
+        return drawn
+    line = max(1, round(min(mask.shape) * LINE_PER_PIXEL))
+    # Nothing beyond the line's width around what is labelled has a say, and none of it is drawn on.
+    around = np.s_[max(0, top - line) : top + height + line, max(0, left - line) : left + width + line]
+    part, labels = drawn[around], np.ascontiguousarray(labelled[around])
+    outline = _outline(labels, line)
+    for index in _present(labels):
+        region = cv2.inRange(labels, int(index), int(index))
+        cv2.copyTo(cv2.LUT(part, _TINTS[index]), region, part)
+        part[np.nonzero(cv2.bitwise_and(region, outline))] = _COLOURS[index]
+    return drawn
 
 
-def _outline(labelled: MaskArray) -> NDArray[np.uint8]:
-    """Non-zero on the labelled pixels that touch another class; edges of the image are no outline."""
-    width = max(1, round(min(labelled.shape) * LINE_PER_PIXEL))
-    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    differs = cv2.dilate(labelled, kernel) != cv2.erode(labelled, kernel)
-    return np.asarray(differs & (labelled > 0), np.uint8)
+def _outline(labels: MaskArray, line: int) -> NDArray[np.uint8]:
+    """255 on the pixels that are nearer than `line` to another class; edges of the image are no outline."""
+    kernel = np.ones((2 * line + 1, 2 * line + 1), np.uint8)
+    return np.asarray(cv2.compare(cv2.dilate(labels, kernel), cv2.erode(labels, kernel), cv2.CMP_NE), np.uint8)
+
+
+def _present(labels: MaskArray) -> Sequence[int] | NDArray[np.intp]:
+    """Class indices that occur, without the background."""
+    if labels.max() == 1:  # the common case, and quick to see
+        return [1]
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
+    return np.flatnonzero(counts.ravel()[1:]) + 1
 
 
 _COLOURS = np.array([(0, 0, 0), *(class_colour(index) for index in range(1, 256))], np.uint8)
+_TINTS = [
+    cv2.addWeighted(
+        np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 1, 3),
+        1 - TINT,
+        np.full((256, 1, 3), colour, np.uint8),
+        TINT,
+        0,
+    )
+    for colour in _COLOURS
+]  # of each class: what a value of each channel becomes

@@ -396,7 +396,8 @@ def _open_outputs(
 
 def _shares(prediction: Prediction) -> NDArray[np.float64]:
     """Share of the pixels by class index. Shapes: -> (classes,), sums to 1."""
-    return np.bincount(prediction.mask.ravel(), minlength=len(prediction.classes)) / prediction.mask.size
+    others = [np.count_nonzero(prediction.mask == index) for index in range(1, len(prediction.classes))]
+    return np.array([prediction.mask.size - sum(others), *others]) / prediction.mask.size
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
