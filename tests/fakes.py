@@ -177,7 +177,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Models are opened as fakes in the test folders that import this; the folders opened are listed."""
     folders: list[Path] = []
 
-    def open_fake(folder: Path, device: str, threshold: float | None, *, flips: bool) -> FakePredictor:
+    def open_fake(folder: Path, device: str, threshold: float | None, *, flips: bool, engine: str) -> FakePredictor:
         folders.append(folder)
         return FakePredictor(read_card(folder), threshold)
 

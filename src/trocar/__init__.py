@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(model: str | Path | None = None, *, device: str = "auto") -> Predictor:
+def load(model: str | Path | None = None, *, device: str = "auto", engine: str = "auto") -> Predictor:
     """Open a model folder, the run that made it, or a model that ships with trocar (None: the default one).
 
     Opening runs no stored code: a model is tensors and JSON. `load(model)(image)` takes one uint8 RGB image of any size
@@ -25,4 +25,4 @@ def load(model: str | Path | None = None, *, device: str = "auto") -> Predictor:
     """
     from trocar.inference.predictor import Predictor  # heavy: torch is imported only when a model is
 
-    return Predictor.open(model, device=device)
+    return Predictor.open(model, device=device, engine=engine)

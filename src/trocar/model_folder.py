@@ -116,6 +116,18 @@ class QualityLimit(Settings):
     assumption: str = Field(description="what is promised and under which assumption, or why nothing is, in words")
 
 
+class Export(Settings):
+    """One exported form of the network, in a folder of its own inside the model."""
+
+    engine: Literal["openvino", "onnx"] = Field(description="what runs it")
+    precision: Literal["f32", "bf16", "int8"] = Field(description="arithmetic of its convolutions")
+    size_hw: tuple[int, int] | None = Field(
+        description="(height, width) of its frames; null: any that the network takes"
+    )
+    created: str = Field(description="when, ISO 8601 with zone")
+    versions: dict[str, str] = Field({}, description="versions of the libraries that made it")
+
+
 class ModelCard(Settings):
     """What `model.json` holds."""
 
@@ -138,12 +150,19 @@ class ModelCard(Settings):
     quality: QualityLimit | None = Field(None, description="when to look at a mask, fitted on validation records")
     provenance: Provenance
     scores: dict[str, Scores] = Field({}, description="by side: train, val")
+    exports: dict[str, Export] = Field({}, description="exported forms, by their folder: openvino, openvino-int8, ...")
     files: dict[str, str] = Field({}, description="SHA-256 of every other file of the folder")
 
     @property
     def binary(self) -> bool:
         """Whether the network gives one logit (background and instrument) instead of one a class."""
         return len(self.classes) == 2
+
+    def at_size(self, size_hw: tuple[int, int] | None) -> ModelCard:
+        """The card of the same network fed with frames of another size; None: of its own."""
+        if size_hw in (None, self.preprocess.size_hw):
+            return self
+        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size_hw": size_hw})})
 
     @model_validator(mode="after")
     def _threshold_suits_classes(self) -> ModelCard:

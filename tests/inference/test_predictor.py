@@ -18,8 +18,8 @@ from scipy import special
 import trocar
 from trocar.config import PreprocessSettings
 from trocar.errors import UserError, UserErrors
+from trocar.inference.engines.torch import TorchEngine, load_network
 from trocar.inference.predictor import Predictor, mean_logits, sigmoid, softmax
-from trocar.inference.torch_engine import TorchEngine, load_network
 from trocar.model_folder import ModelCard, QualityLimit, read_tensors
 
 

@@ -21,8 +21,8 @@ from trocar.data.records import join_classes
 from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
+from trocar.inference.engines.torch import load_network
 from trocar.inference.predictor import Predictor, sigmoid
-from trocar.inference.torch_engine import load_network
 from trocar.losses import build_loss
 from trocar.metrics.calibration import (
     expected_calibration_error,

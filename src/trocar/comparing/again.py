@@ -63,6 +63,8 @@ def _parts(inputs: Mapping[str, Any], device: str, where: str) -> tuple[tuple[Pa
     folders = fold_folders(model)
     if folders and split is None:
         split = read_split(model / "split.yaml")
-    flips = bool(inputs.get("flips", False))
-    parts = parts_of_models(source, folders or {None: model}, split, side, device, inputs["threshold"], flips=flips)
+    flips, engine = bool(inputs.get("flips", False)), str(inputs.get("engine", "torch"))
+    parts = parts_of_models(
+        source, folders or {None: model}, split, side, device, inputs["threshold"], flips=flips, engine=engine
+    )
     return parts, truth_for(parts, source, as_labelled=bool(inputs.get("as_labelled", False)))

@@ -37,6 +37,11 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(without_nan(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def say(text: str) -> None:
+    """One line on stderr: what one wants to know before the work is done."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; call what it yields with (done, total)."""

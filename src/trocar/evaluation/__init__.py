@@ -28,6 +28,7 @@ def evaluate(
     split: Split | Path | None = None,
     side: Side = "test",
     device: str = "auto",
+    engine: str = "torch",
     threshold: float | None = None,
     flips: bool = False,
     as_labelled: bool = False,
@@ -40,7 +41,7 @@ def evaluate(
     Without a split every record is scored, except that a run of several folds brings its own; each of its models is
     judged on its own fold and the rows are pooled. `predictions` holds DIR/<record name>.png or
     DIR/masks/<record name>.png; a missing one counts as an empty mask and is listed. `threshold` replaces the model's,
-    `flips` averages each frame with its mirror image.
+    `flips` averages each frame with its mirror image, `engine` names another than torch to run the network.
     `as_labelled` scores against the masks as they are, where the model's recipe (the notebook's) would alter them too.
     `centreline` adds clDice, which takes longer than all else. Masks are read and scored by so many processes; more
     than one needs a caller that can be imported (`if __name__ == "__main__"`). A model takes all cores by itself.
@@ -59,7 +60,9 @@ def evaluate(
     if split is not None:
         split.check_against(source)
     if model is not None:
-        parts = parts_of_models(source, folders or {None: model}, split, side, device, threshold, flips=flips)
+        parts = parts_of_models(
+            source, folders or {None: model}, split, side, device, threshold, flips=flips, engine=engine
+        )
         truth = truth_for(parts, source, as_labelled=as_labelled)
     else:
         assert predictions is not None
@@ -85,7 +88,9 @@ def evaluate(
         scores=scores,
         side=side if split is not None else "all records",
         truth=truth,
-        protocol=protocol_in_words(source, parts, rows, split, side, predictions, truth, threshold, flips=flips),
+        protocol=protocol_in_words(
+            source, parts, rows, split, side, predictions, truth, threshold, flips=flips, engine=engine
+        ),
         warnings=tuple(find_warnings(source, parts, rows, split, side)),
         notes=(*truth.notes, *source.notes),
         inputs={
@@ -97,6 +102,7 @@ def evaluate(
             "side": side,
             "threshold": threshold,
             "flips": flips,
+            "engine": engine,
             "as_labelled": as_labelled,
         },
     )

@@ -79,11 +79,13 @@ class Part:
     run: Path | None = None  # the run that made it
 
 
-def open_predictor(folder: Path, device: str, threshold: float | None, *, flips: bool = False) -> Predicts:
+def open_predictor(
+    folder: Path, device: str, threshold: float | None, *, flips: bool = False, engine: str = "torch"
+) -> Predicts:
     """A model ready to predict."""
     from trocar.inference.predictor import Predictor  # heavy: torch is imported only when a model is opened
 
-    return Predictor.open(folder, device=device, threshold=threshold, flips=flips)
+    return Predictor.open(folder, device=device, engine=engine, threshold=threshold, flips=flips)
 
 
 def fold_folders(model: Path) -> dict[str | None, Path]:
@@ -109,6 +111,7 @@ def parts_of_models(
     threshold: float | None,
     *,
     flips: bool = False,
+    engine: str = "torch",
 ) -> tuple[Part, ...]:
     """One part a model, each on its own fold of the split; without a split on every record."""
     parts = []
@@ -121,12 +124,12 @@ def parts_of_models(
             fold = name or (own if own in split.folds else None)
             records = tuple(source.select(split.fold(fold).side(side)))
         run = folder.parent if (folder.parent / "recipe.yaml").is_file() else None
-        parts.append(Part(fold, records, partial(_open_model, folder, device, threshold, flips), card, run))
+        parts.append(Part(fold, records, partial(_open_model, folder, device, threshold, flips, engine), card, run))
     return tuple(parts)
 
 
-def _open_model(folder: Path, device: str, threshold: float | None, flips: bool) -> Guesser:
-    predictor = open_predictor(folder, device, threshold, flips=flips)
+def _open_model(folder: Path, device: str, threshold: float | None, flips: bool, engine: str) -> Guesser:
+    predictor = open_predictor(folder, device, threshold, flips=flips, engine=engine)
 
     def guess(_record: Record, image: ImageArray) -> Guess:
         prediction = predictor(image)

@@ -29,6 +29,7 @@ def protocol_in_words(
     threshold: float | None,
     *,
     flips: bool,
+    engine: str,
 ) -> dict[str, str]:
     """How the figures came about, in words, in the order to be shown."""
     cards = [part.card for part in parts if part.card is not None]
@@ -51,6 +52,8 @@ def protocol_in_words(
     for part in parts:
         if part.card is not None:
             facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, threshold)
+    if cards and engine != "torch":
+        facts["engine"] = f"{engine}: an exported form of the network, not the weights in PyTorch"
     if flips:
         facts["flips"] = "probabilities are the mean of those of the frame and of its mirror image"
     if cards:

@@ -82,6 +82,7 @@ class PredictionSummary(Settings):
     weights: str | None = Field(description="SHA-256 of its weights")
     classes: tuple[str, ...]
     threshold: float | None = Field(description="probability from which a pixel is foreground; null: argmax")
+    engine: str = Field("torch", description="what ran the network, and where")
     flips: bool = Field(False, description="whether the mirror image was predicted too and averaged")
     quality_limit: float | None = Field(None, description="frames of a lower quality are to be looked at")
     quality_promise: str = Field("none", description="what the limit promises, and on which assumption")
@@ -96,26 +97,33 @@ def predict(
     out: str | Path,
     *,
     device: str = "auto",
+    engine: str = "auto",
     batch_size: int = 4,
     probabilities: bool = False,
     overlays: bool = True,
     threshold: float | None = None,
     flips: bool = False,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> PredictionSummary:
     """Predict everything that `inputs` name and write it below `out`; returns what predictions.json holds.
 
     `model` is a model folder, a run, the name of a model that ships with trocar (None: the default one), or a
-    `Predictor` that is open already (`device`, `threshold` and `flips` are then its own). Raises `UserErrors` with
-    every input that could not be read after all others are done; `UserError` at once where nothing can be written, or
-    `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and listed.
+    `Predictor` that is open already (`device`, `engine`, `threshold` and `flips` are then its own). `say` is told which
+    engine runs. Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at
+    once where nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished,
+    closed and listed.
     """
     items, problems = gather(inputs)
     if not items:
         raise UserErrors(problems or [UserError("nothing to predict", mend="name images, folders or videos")])
     predictor = (
-        model if isinstance(model, Predictor) else Predictor.open(model, device, threshold=threshold, flips=flips)
+        model
+        if isinstance(model, Predictor)
+        else Predictor.open(model, device, engine=engine, threshold=threshold, flips=flips)
     )
+    if say:
+        say(f"engine: {predictor.about}")
     job = _Job(predictor, Path(out), max(1, batch_size), probabilities, overlays, progress, failed=problems)
     try:
         job.start(items)
@@ -183,6 +191,7 @@ class _Job:
             weights=card.files.get("weights.safetensors"),
             classes=card.classes,
             threshold=self.predictor.threshold,
+            engine=self.predictor.about,
             flips=self.predictor.flips,
             quality_limit=self.predictor.quality_limit,
             quality_promise=self.predictor.quality_promise(),

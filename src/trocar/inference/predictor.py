@@ -22,6 +22,7 @@ from trocar.data.preprocess import Placement, prepare_image, restore
 from trocar.data.records import ImageArray, MaskArray
 from trocar.errors import UserError
 from trocar.inference import tiling
+from trocar.inference.engines import open_engine
 from trocar.inference.postprocess import Cleanup, clean
 from trocar.metrics.failure import disagreement, quality
 from trocar.model_folder import ModelCard, read_card, resolve_model
@@ -33,11 +34,16 @@ _SUREST = 80.0  # beyond it a sigmoid is 0 in float32
 
 
 class Engine(Protocol):
-    """What runs the network. Safe to call from several threads.
+    """What runs the network. Safe to call from several threads. `about` says in one line what and where it is.
 
     Shapes: frames (N, h, w, 3) uint8 RGB at network size -> logits (N, C, h, w) float32; C = 1 where there are two
     classes, else one a class.
     """
+
+    @property
+    def about(self) -> str:
+        """What and where it is, in one line: `OpenVINO int8, CPU, 2 threads`."""
+        ...
 
     def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Logits of a batch."""
@@ -93,7 +99,9 @@ class Predictor:
         model: str | Path | None,
         device: str = "auto",
         *,
+        engine: str = "auto",
         precision: Precision = "32",
+        threads: int | None = None,
         threshold: float | None = None,
         flips: bool = False,
         tiles: float | None = None,
@@ -102,20 +110,25 @@ class Predictor:
     ) -> Predictor:
         """Open a model folder, the run that made it, or a model that ships (None: the default one), on `device`.
 
-        float32 unless bf16 is asked for: results are then the same as in evaluation, whatever the machine is fast at.
-        `threshold` replaces the model's own; `min_area` and `fill_holes` are areas, `AREA` or `CLASS=AREA`, in pixels
-        or % of the frame. Raises `UserError` for a model with a missing or altered file and for a device that is not
-        there.
+        `engine` is torch, openvino, onnx, or auto: the best that is there, on a CPU an exported form, which agrees with
+        torch as far as `card.exports` says. torch runs in float32 unless bf16 is asked for. `threads` limits those of
+        the engine, `threshold` replaces the model's own; `min_area` and `fill_holes` are areas, `AREA` or `CLASS=AREA`,
+        in pixels or % of the frame. Raises `UserError` for a model with a missing or altered file, and for an engine or
+        device that is not there.
         """
-        from trocar.inference.torch_engine import TorchEngine  # imports torch
-
         folder = resolve_model(model)
         card = read_card(folder)
         _checked_threshold(card, threshold)  # before the weights are loaded
         tiling.checked_scale(tiles)
         cleanup = Cleanup.parse(card.classes, min_area, fill_holes)
-        engine = TorchEngine.open(folder, card, device, precision=precision)
-        return cls(engine, card, threshold=threshold, flips=flips, tiles=tiles, cleanup=cleanup or None)
+        opened = open_engine(folder, card, engine=engine, device=device, precision=precision, threads=threads)
+        card = card.at_size(getattr(opened, "size_hw", None))
+        return cls(opened, card, threshold=threshold, flips=flips, tiles=tiles, cleanup=cleanup or None)
+
+    @property
+    def about(self) -> str:
+        """The engine in one line; of a function that stands in for one, its name."""
+        return str(getattr(self.engine, "about", getattr(self.engine, "__name__", type(self.engine).__name__)))
 
     @property
     def classes(self) -> tuple[str, ...]:

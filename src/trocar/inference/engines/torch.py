@@ -1,4 +1,4 @@
-"""The torch engine: a model folder as a network in evaluation mode on one device. The only part that imports torch."""
+"""The torch engine: a model folder as a network in evaluation mode on one device. The only one that imports torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,35 @@ class TorchEngine:
 
     def __init__(self, network: Network, device: torch.device, *, precision: Precision = "32") -> None:
         self.device = device
-        self.precision = precision
+        self.precision: Precision = precision
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
-    def open(cls, folder: Path, card: ModelCard, device: str = "auto", *, precision: Precision = "32") -> TorchEngine:
-        """Build the network of a model folder whose card was read, on `device`."""
+    def open(
+        cls,
+        folder: Path,
+        card: ModelCard,
+        device: str = "auto",
+        *,
+        precision: Precision = "32",
+        threads: int | None = None,
+    ) -> TorchEngine:
+        """Build the network of a model folder whose card was read, on `device`.
+
+        `threads` is a setting of torch, for the whole process.
+        """
         chosen = choose_device(device)  # before the weights are read
+        if threads:
+            torch.set_num_threads(threads)
         return cls(load_network(folder, card), chosen, precision=precision)
+
+    @property
+    def about(self) -> str:
+        """The engine in one line."""
+        arithmetic = {"32": "f32", "bf16": "bf16"}[self.precision]
+        count = torch.get_num_threads()
+        where = f"CPU, {count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else str(self.device)
+        return f"torch {arithmetic}, {where}"
 
     def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Shapes: frames (N, h, w, 3) uint8 -> logits (N, C, h, w) float32."""
