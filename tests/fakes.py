@@ -177,9 +177,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Models are opened as fakes in the test folders that import this; the folders opened are listed."""
     folders: list[Path] = []
 
-    def open_fake(folder: Path, device: str, threshold: float | None, *, flips: bool, engine: str) -> FakePredictor:
+    def open_fake(folder: Path, device: str, choices: evaluation_parts.Choices) -> FakePredictor:
         folders.append(folder)
-        return FakePredictor(read_card(folder), threshold)
+        return FakePredictor(read_card(folder), choices.threshold)
 
     monkeypatch.setattr(evaluation_parts, "open_predictor", open_fake)
     return folders

@@ -182,6 +182,13 @@ def test_a_place_that_cannot_be_written_to_is_said(drawn: Path, tmp_path: Path) 
     assert "cannot make the folder" in done.stderr
 
 
+@pytest.mark.parametrize("text", ["0.1", "a,b", "1,2,3"])
+def test_a_spacing_is_two_numbers(drawn: Path, text: str) -> None:
+    done = trocar("evaluate", drawn, "--predictions", drawn / "masks", "--spacing-mm", text, "--nsd-tolerance", 1)
+    assert done.returncode == 2
+    assert "is no spacing" in done.stderr
+
+
 def test_settings_are_all_listed() -> None:
     done = trocar("train", "--settings")
     assert done.returncode == 0

@@ -53,6 +53,24 @@ Engine = Annotated[
 Overrides = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="set one setting of the recipe; may be repeated")
 ]
+Flips = Annotated[
+    bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
+]
+Tiles = Annotated[
+    float | None,
+    Option(
+        metavar="SCALE",
+        help="cut frames larger than the network's into overlapping tiles at this scale (1: native), not shrink them",
+        show_default=False,
+    ),
+]
+MinArea = Annotated[
+    list[str] | None,
+    Option(metavar="[CLASS=]AREA", help="drop smaller pieces; pixels, or % of the frame: 200, tip=50, 0.1%"),
+]
+FillHoles = Annotated[
+    list[str] | None, Option(metavar="[CLASS=]AREA", help="fill holes up to this area; as --min-area; may be repeated")
+]
 DataOverrides = Annotated[
     list[str] | None,
     Option("--set", metavar="data.KEY=VALUE", help="how to read the data, as data.kind=folder; may be repeated"),
@@ -365,9 +383,10 @@ def evaluate(
     side: Annotated[Literal["train", "val", "test"], Option(help="side of the split to score")] = "test",
     out: Annotated[Path, Option(help="where the report goes")] = Path("report"),
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
-    flips: Annotated[
-        bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
-    ] = False,
+    flips: Flips = False,
+    tiles: Tiles = None,
+    min_area: MinArea = None,
+    fill_holes: FillHoles = None,
     as_labelled: Annotated[
         bool,
         Option("--as-labelled", help="leave the masks alone where the model's recipe (the notebook's) alters them"),
@@ -375,6 +394,19 @@ def evaluate(
     centreline: Annotated[
         bool, Option("--centreline", help="score clDice too, for thin tools: takes longer than all other scores")
     ] = False,
+    nsd_tolerance: Annotated[
+        float | None,
+        Option(
+            min=0,
+            metavar="T",
+            help="of the normalised surface Dice: px, by default 2; with --spacing-mm, mm",
+            show_default=False,
+        ),
+    ] = None,
+    spacing_mm: Annotated[
+        str | None,
+        Option(metavar="Y,X", help="height and width of a pixel: scores of outlines are then in mm; needs a tolerance"),
+    ] = None,
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
     overrides: DataOverrides = None,
     engine: Engine = "torch",
@@ -398,8 +430,13 @@ def evaluate(
             engine=engine,
             threshold=threshold,
             flips=flips,
+            tiles=tiles,
+            min_area=tuple(min_area or ()),
+            fill_holes=tuple(fill_holes or ()),
             as_labelled=as_labelled,
             centreline=centreline,
+            nsd_tolerance=nsd_tolerance,
+            spacing_mm=_spacing(spacing_mm),
             workers=os.cpu_count() or 1,
             progress=progress,
         )
@@ -408,6 +445,18 @@ def evaluate(
         console.print_json({"report": str(report), **result.as_dict()})
     else:
         show_evaluation(result, report)
+
+
+def _spacing(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        height, width = map(float, text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{text!r} is no spacing", mend="give height and width of a pixel in mm, as 0.12,0.12"
+        ) from None
+    return height, width
 
 
 # ------------------------------------------------------------------ compare
@@ -467,8 +516,12 @@ def predict(
     probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
     overlays: Annotated[bool, Option(help="write overlays for looking at")] = True,
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
-    flips: Annotated[
-        bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
+    flips: Flips = False,
+    tiles: Tiles = None,
+    min_area: MinArea = None,
+    fill_holes: FillHoles = None,
+    instances: Annotated[
+        bool, Option("--instances", help="number the connected pieces of each class: images of ids, and a list")
     ] = False,
     batch_size: Annotated[int, Option(min=1, help="frames predicted at once")] = 4,
     engine: Engine = "auto",
@@ -491,6 +544,10 @@ def predict(
             overlays=overlays,
             threshold=threshold,
             flips=flips,
+            tiles=tiles,
+            min_area=min_area or (),
+            fill_holes=fill_holes or (),
+            instances=instances,
             progress=progress,
             say=console.say,
         )

@@ -35,6 +35,16 @@ def test_figures_are_those_of_the_frames(write_report) -> None:
     assert found.verdicts[0].startswith(f"a is better than b: mean Dice {a.mean():.3f} against {b.mean():.3f} over the")
 
 
+def test_outlines_measured_in_other_units_are_not_compared(write_report) -> None:
+    mm = {"inputs": {"nsd_tolerance": 1.0, "spacing_mm": [0.2, 0.2]}}
+    one = write_report("a", BASE, nsd=BASE)
+    two = write_report("b", BASE, nsd=BASE, told=mm)
+    with pytest.raises(UserError, match=r"not measured alike: a in pixels.* at 2 px; b in mm"):
+        compare([one, two], score="nsd", resamples=100)
+    assert compare([one, two], resamples=100).pairs  # Dice has no unit
+    assert compare([two, write_report("c", BASE, nsd=BASE, told=mm)], score="nsd", resamples=100).pairs
+
+
 def test_chance_is_called_so(write_report) -> None:
     a, b = write_report("a", BASE), write_report("b", BASE + NOISE - NOISE.mean())
     found = compare([a, b])

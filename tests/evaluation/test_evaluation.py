@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import surface_distance
 
 from fakes import GROUPS, FakePredictor, draw_mask, make_card, make_source, make_split, write_fold_run, write_run
+from trocar.data.files import read_mask_file
 from trocar.data.records import Record, join_classes
 from trocar.errors import UserError, UserErrors
 from trocar.evaluation import evaluate
+from trocar.metrics.noise import noise_ceiling
 from trocar.metrics.overlap import counts
 from trocar.metrics.summary import worst_first
+from trocar.reporting.report import write_report
 
 FRAMES = sum(GROUPS.values())
 
@@ -215,6 +220,61 @@ def test_progress_is_told_record_by_record(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     evaluate(source, model=write_fold_run(tmp_path / "run", source), progress=lambda *at: told.append(at))
     assert told == [(n, FRAMES) for n in range(1, FRAMES + 1)]
+
+
+# ------------------------------------------------------------------ outlines in mm
+
+
+@pytest.mark.filterwarnings("ignore:Please (use|import):DeprecationWarning")  # surface-distance
+def test_outlines_are_measured_in_mm_where_a_spacing_is_given(tmp_path: Path) -> None:
+    source = make_source()
+    masks = write_masks(tmp_path, source)
+    plain, same, wide = (
+        evaluate(source, predictions=masks, **how)
+        for how in (
+            {},
+            {"spacing_mm": (0.5, 0.5), "nsd_tolerance": 1.0},  # 2 px
+            {"spacing_mm": (0.2, 0.4), "nsd_tolerance": 0.5},
+        )
+    )
+    records = {record.name: record for record in source.records}
+    for a, b, c in zip(plain.rows, same.rows, wide.rows, strict=True):
+        assert b.nsd == pytest.approx(a.nsd, nan_ok=True)
+        assert b.hd95 == pytest.approx(a.hd95 / 2, nan_ok=True)
+        assert (c.dice, c.boundary_iou) == pytest.approx((a.dice, a.boundary_iou), nan_ok=True)
+        if a.empty_truth:
+            continue
+        truth = records[c.record].mask()
+        found = read_mask_file(masks / f"{c.record}.png") > 0
+        distances = surface_distance.compute_surface_distances(truth == 1, found, (0.2, 0.4))
+        assert c.nsd == pytest.approx(surface_distance.compute_surface_dice_at_tolerance(distances, 0.5), abs=1e-9)
+    assert plain.protocol["outlines"] == "in pixels of the native image; normalised surface Dice at 2 px"
+    assert "a pixel being 0.2 mm high and 0.4 mm wide" in wide.protocol["outlines"]
+    dice, nsd = wide.ceiling[2]
+    ceilings = [noise_ceiling(r.mask(), (2,), tolerance=0.5, spacing=(0.2, 0.4))[2] for r in source.records]
+    assert nsd.mean.value == pytest.approx(np.nanmean([one[1] for one in ceilings]))
+    assert dice.mean.value == pytest.approx(plain.ceiling[2][0].mean.value)
+    page = write_report(wide, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Normalised surface Dice at 0.5 mm" in page
+    assert "HD95, mm" in page
+    assert not re.search(r"at 2 px|HD95, px|distance, px", page)
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ({"spacing_mm": (1.0, 1.0)}, "no tolerance"),
+        ({"spacing_mm": (0.0, 1.0), "nsd_tolerance": 1.0}, "a pixel of"),
+        ({"nsd_tolerance": -1.0}, "a tolerance of"),
+        ({"nsd_tolerance": math.nan}, "a tolerance of"),
+        ({"tiles": 1.0}, "in tiles"),
+        ({"min_area": ("5",)}, "as they are"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, how: dict[str, object], what: str) -> None:
+    source = make_source()
+    with pytest.raises(UserError, match=what):
+        evaluate(source, predictions=write_masks(tmp_path, source), **how)
 
 
 # ------------------------------------------------------------------ masks made elsewhere

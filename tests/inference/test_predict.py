@@ -263,6 +263,70 @@ def test_a_full_disk_stops_at_once_and_keeps_what_is_done(
     assert len(summary["predictions"]) == (1 if kind == "image" else 2)
 
 
+# ------------------------------------------------------------------ instances, clean-up, tiles
+
+
+def two_discs(height: int, width: int) -> Pixels:
+    image = np.zeros((height, width, 3), np.uint8)
+    cv2.circle(image, (20, 20), 12, (255, 255, 255), -1)
+    cv2.circle(image, (60, 30), 8, (255, 255, 255), -1)
+    image[40, 5:7] = 255  # a speck
+    return image
+
+
+def test_instances_are_numbered_and_listed(tmp_path: Path, by_brightness: Predictor) -> None:
+    image = save(tmp_path / "x.png", two_discs(64, 96))
+    out = tmp_path / "out"
+    predict([tmp_path / "x.png"], by_brightness, out, overlays=False, instances=True)
+    assert files_in(out) == ["instances/x.png", "masks/x.png", "predictions.json"]
+    ids, mask, entry = load(out / "instances/x.png"), by_brightness(image).mask, told(out)["predictions"][0]
+    np.testing.assert_array_equal(ids > 0, mask > 0)
+    assert entry["instance_ids"] == "instances/x.png"
+    assert [one["id"] for one in entry["instances"]] == [1, 2, 3]
+    for one, centre in zip(entry["instances"], [(20, 20), (30, 60), (40, 5)], strict=True):
+        assert ids[centre] == one["id"]
+        assert one["area"] == np.count_nonzero(ids == one["id"])
+        left, top, width, height = one["box"]
+        assert (left, top, width, height) == cv2.boundingRect((ids == one["id"]).astype(np.uint8))
+        assert one["class_name"] == "instrument"
+    predict([tmp_path / "x.png"], by_brightness, tmp_path / "plain")
+    assert told(tmp_path / "plain")["predictions"][0]["instances"] is None
+
+
+def test_instances_of_a_video_are_of_each_frame(tmp_path: Path, by_brightness: Predictor) -> None:
+    frames = save_clip(tmp_path / "clip.mkv", [two_discs(64, 96), np.zeros((64, 96, 3), np.uint8)])
+    predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", instances=True)
+    first, second = frames_of(tmp_path / "out/instances/clip.mkv")
+    assert first.format.name == "gray16le"
+    np.testing.assert_array_equal(first.to_ndarray() > 0, by_brightness(frames[0]).mask > 0)
+    assert first.to_ndarray().max() == 3
+    assert not second.to_ndarray().any()
+    assert told(tmp_path / "out")["predictions"][0]["instances"] is None
+
+
+def test_tiles_and_clean_up_reach_the_model_and_are_told(
+    tmp_path: Path, tiny_model: Path, rng: np.random.Generator
+) -> None:
+    image = save(tmp_path / "x.png", blobs(rng, 150, 220))
+    how: dict[str, Any] = {"threshold": 0.5, "tiles": 0.9, "min_area": ["2%"], "fill_holes": ["instrument=300"]}
+    predict([tmp_path / "x.png"], tiny_model, tmp_path / "out", device="cpu", **how)
+    expected = Predictor.open(tiny_model, "cpu", **how)(image)
+    np.testing.assert_array_equal(load(tmp_path / "out/masks/x.png"), expected.mask * 255)
+    summary = told(tmp_path / "out")
+    assert summary["tiles"] == 0.9
+    assert summary["cleanup"] == "pieces of instrument under 2% dropped, holes in instrument of up to 300 px filled"
+    plain = Predictor.open(tiny_model, "cpu")(image)
+    assert np.abs(plain.probabilities - expected.probabilities).max() > 1e-3
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path: Path, tiny_model: Path) -> None:
+    save(tmp_path / "x.png", two_discs(64, 96))
+    for how in ({"tiles": -1.0}, {"min_area": ["tip=3"]}, {"fill_holes": ["much"]}):
+        with pytest.raises(UserError):
+            predict([tmp_path / "x.png"], tiny_model, tmp_path / "out", device="cpu", **how)
+    assert not (tmp_path / "out").exists()
+
+
 # ------------------------------------------------------------------ videos
 
 

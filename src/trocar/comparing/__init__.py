@@ -27,6 +27,7 @@ from trocar.comparing.results import (
     find_column,
     label,
     read_results,
+    refuse_other_rulers,
 )
 from trocar.comparing.words import Outcome, outcome_of, verdict
 from trocar.errors import UserError
@@ -180,6 +181,7 @@ def compare(
         raise UserError("one report is nothing to compare", mend="give two or more, or --published NAME=DICE/JACCARD")
     results = read_results(reports)
     column = find_column(results, score)
+    refuse_other_rulers(results, column)
     records, missing = common_records(results, common=common)
     groups = common_groups(results, records)
     better = LESS_IS_BETTER.search(column) is None if higher_is_better is None else higher_is_better

@@ -18,7 +18,7 @@ from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError
 from trocar.evaluation import View
-from trocar.evaluation.parts import Part, Truth, fold_folders, parts_of_masks, parts_of_models, truth_for
+from trocar.evaluation.parts import Choices, Part, Truth, fold_folders, parts_of_masks, parts_of_models, truth_for
 from trocar.metrics.frames import score_frame
 
 
@@ -63,8 +63,5 @@ def _parts(inputs: Mapping[str, Any], device: str, where: str) -> tuple[tuple[Pa
     folders = fold_folders(model)
     if folders and split is None:
         split = read_split(model / "split.yaml")
-    flips, engine = bool(inputs.get("flips", False)), str(inputs.get("engine", "torch"))
-    parts = parts_of_models(
-        source, folders or {None: model}, split, side, device, inputs["threshold"], flips=flips, engine=engine
-    )
+    parts = parts_of_models(source, folders or {None: model}, split, side, device, Choices.of(inputs))
     return parts, truth_for(parts, source, as_labelled=bool(inputs.get("as_labelled", False)))

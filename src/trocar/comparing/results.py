@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trocar.config import nearest
 from trocar.errors import UserError, UserErrors
+from trocar.metrics.frames import Ruler
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -252,6 +253,30 @@ def different_truth(results: Sequence[Result], records: Sequence[str]) -> list[s
                 f"{label(result, run)}, as of {example}: were masks altered, or read another way? This is not fair"
             )
     return sentences
+
+
+_OF_OUTLINES = ("nsd", "instance_nsd", "hd95", "hausdorff", "average_distance")
+_PIXELS = Ruler()
+
+
+def refuse_other_rulers(results: Sequence[Result], column: str) -> None:
+    """Raises `UserError` where a score of outlines was taken in another unit, or at another tolerance."""
+    if column not in _OF_OUTLINES:
+        return
+    rulers = {label(result, run): _ruler(run) for result, run in _all_runs(results)}
+    if len(set(rulers.values())) > 1:
+        raise UserError(
+            f"{column} was not measured alike: {'; '.join(f'{name} {one.in_words()}' for name, one in rulers.items())}",
+            mend="evaluate again with the same --nsd-tolerance and --spacing-mm",
+        )
+
+
+def _ruler(run: Report) -> Ruler:
+    """What an older report does not name was 2 px."""
+    inputs = run.told.get("inputs") or {}
+    spacing = inputs.get("spacing_mm")
+    height_width = (float(spacing[0]), float(spacing[1])) if spacing else None
+    return Ruler(float(inputs.get("nsd_tolerance", _PIXELS.tolerance)), height_width)
 
 
 def label(result: Result, run: Report) -> str:

@@ -23,7 +23,7 @@ def show_predictions(summary: PredictionSummary, folder: Path) -> None:
             end = "" if one.complete else "; it cannot be read to its end"
             text = f"warning: {one.file}: {one.lost_frames} frames lost, {one.damaged_frames} damaged{end}"
             out.print(text, markup=False, soft_wrap=True)
-    for what in ("masks", "overlays", "probabilities"):
+    for what in ("masks", "overlays", "probabilities", "instances"):
         if (folder / what).is_dir():
             out.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
 

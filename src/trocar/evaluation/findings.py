@@ -20,7 +20,7 @@ from trocar.metrics.calibration import (
 from trocar.metrics.conventions import CONVENTIONS
 from trocar.metrics.failure import DiceBound, FailureFinding, failure_finding
 from trocar.metrics.findings import ConventionFigures, Presence, ThresholdChoice, VideoStability
-from trocar.metrics.frames import NSD_TOLERANCE_PX, FrameScores, mean_of_defined
+from trocar.metrics.frames import FrameScores, Ruler, mean_of_defined
 from trocar.metrics.intervals import Estimates, bootstrap
 from trocar.metrics.noise import SHIFTS_PX, noise_ceiling
 from trocar.metrics.presence import auroc, sensitivity_at_specificity
@@ -43,11 +43,14 @@ def by_conventions(scores: Scores) -> tuple[ConventionFigures, ...]:
     return tuple(found)
 
 
-def noise_ceilings(truths: Sequence[tuple[Record, Truth]]) -> dict[int, tuple[Estimates, Estimates]]:
+def noise_ceilings(truths: Sequence[tuple[Record, Truth]], ruler: Ruler) -> dict[int, tuple[Estimates, Estimates]]:
     """By shift in pixels: Dice and NSD of the truth against itself, over frames taken evenly."""
     places = np.unique(np.linspace(0, len(truths) - 1, min(len(truths), CEILING_FRAMES)).round().astype(int))
     chosen = [truths[place] for place in places]
-    ceilings = [noise_ceiling(truth.read(record)[1], tolerance=NSD_TOLERANCE_PX) for record, truth in chosen]
+    ceilings = [
+        noise_ceiling(truth.read(record)[1], tolerance=ruler.tolerance, spacing=ruler.spacing_mm)
+        for record, truth in chosen
+    ]
     groups = [record.group for record, _ in chosen]
     return {
         px: (bootstrap([one[px][0] for one in ceilings], groups), bootstrap([one[px][1] for one in ceilings], groups))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from trocar.data.preprocess import altered_mask
 from trocar.data.records import ImageArray, MaskArray, Record, Side, Source, join_classes
 from trocar.data.splits import Split
 from trocar.errors import UserError
+from trocar.inference.tiling import as_network_logits
 from trocar.model_folder import ModelCard, read_card, resolve_model
 
 if TYPE_CHECKING:
@@ -79,13 +80,30 @@ class Part:
     run: Path | None = None  # the run that made it
 
 
-def open_predictor(
-    folder: Path, device: str, threshold: float | None, *, flips: bool = False, engine: str = "torch"
-) -> Predicts:
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen by hand of how a model predicts, where it brings its own or has none. As `Predictor.open`."""
+
+    engine: str = "torch"
+    threshold: float | None = None
+    flips: bool = False
+    tiles: float | None = None
+    min_area: tuple[str, ...] = ()
+    fill_holes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> Choices:
+        """Those that a report names; what an older one does not name was not there to be chosen."""
+        told: dict[str, Any] = {one.name: inputs[one.name] for one in fields(cls) if one.name in inputs}
+        lists: dict[str, Any] = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+        return cls(**(told | lists))
+
+
+def open_predictor(folder: Path, device: str, choices: Choices) -> Predicts:
     """A model ready to predict."""
     from trocar.inference.predictor import Predictor  # heavy: torch is imported only when a model is opened
 
-    return Predictor.open(folder, device=device, engine=engine, threshold=threshold, flips=flips)
+    return Predictor.open(folder, device=device, **asdict(choices))
 
 
 def fold_folders(model: Path) -> dict[str | None, Path]:
@@ -108,10 +126,7 @@ def parts_of_models(
     split: Split | None,
     side: Side,
     device: str,
-    threshold: float | None,
-    *,
-    flips: bool = False,
-    engine: str = "torch",
+    choices: Choices,
 ) -> tuple[Part, ...]:
     """One part a model, each on its own fold of the split; without a split on every record."""
     parts = []
@@ -124,20 +139,23 @@ def parts_of_models(
             fold = name or (own if own in split.folds else None)
             records = tuple(source.select(split.fold(fold).side(side)))
         run = folder.parent if (folder.parent / "recipe.yaml").is_file() else None
-        parts.append(Part(fold, records, partial(_open_model, folder, device, threshold, flips, engine), card, run))
+        parts.append(Part(fold, records, partial(_open_model, folder, device, choices, card.preprocess), card, run))
     return tuple(parts)
 
 
-def _open_model(folder: Path, device: str, threshold: float | None, flips: bool, engine: str) -> Guesser:
-    predictor = open_predictor(folder, device, threshold, flips=flips, engine=engine)
+def _open_model(folder: Path, device: str, choices: Choices, settings: PreprocessSettings) -> Guesser:
+    predictor = open_predictor(folder, device, choices)
 
     def guess(_record: Record, image: ImageArray) -> Guess:
         prediction = predictor(image)
         probability = prediction.probabilities[0] if len(prediction.classes) == 2 else None
+        logits = prediction.network_logits
+        if logits.shape[1:] != settings.size_hw:  # in tiles, or of a form exported at another size
+            logits = as_network_logits(prediction.probabilities, settings)
         return Guess(
             prediction.mask,
             probability,
-            prediction.network_logits,
+            logits,
             threshold=predictor.threshold,
             quality=prediction.quality,
             disagreement=prediction.disagreement,

@@ -13,8 +13,9 @@ import numpy as np
 from trocar import __version__
 from trocar.data.records import Side, Source
 from trocar.data.splits import Split, read_split
-from trocar.evaluation.parts import Part, Truth
-from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores
+from trocar.evaluation.parts import Choices, Part, Truth
+from trocar.inference.postprocess import Cleanup
+from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores, Ruler
 from trocar.model_folder import ModelCard
 
 
@@ -26,10 +27,8 @@ def protocol_in_words(
     side: Side,
     predictions: Path | None,
     truth: Truth,
-    threshold: float | None,
-    *,
-    flips: bool,
-    engine: str,
+    choices: Choices,
+    ruler: Ruler,
 ) -> dict[str, str]:
     """How the figures came about, in words, in the order to be shown."""
     cards = [part.card for part in parts if part.card is not None]
@@ -45,17 +44,25 @@ def protocol_in_words(
         "classes": "all but the background joined into one" if truth.join else ", ".join(source.classes),
         "convention": CONVENTION,
         "frames without instrument": EMPTY_RULE,
+        "outlines": ruler.in_words(),
     }
     if predictions is not None:
         facts |= {"predictions": f"masks of {predictions}", "missing predictions": "count as empty masks"}
         facts |= {"threshold": "none: the masks were given"}
     for part in parts:
         if part.card is not None:
-            facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, threshold)
-    if cards and engine != "torch":
-        facts["engine"] = f"{engine}: an exported form of the network, not the weights in PyTorch"
-    if flips:
+            facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, choices.threshold)
+    if cards and choices.engine != "torch":
+        facts["engine"] = f"{choices.engine}: an exported form of the network, not the weights in PyTorch"
+    if choices.flips:
         facts["flips"] = "probabilities are the mean of those of the frame and of its mirror image"
+    if choices.tiles is not None:
+        facts["tiles"] = (
+            f"frames larger than the network's at scale {choices.tiles:g} were cut into overlapping tiles; what is "
+            "counted at network size is of their blended probabilities, brought to it"
+        )
+    if cleanup := Cleanup.parse(cards[0].classes, choices.min_area, choices.fill_holes) if cards else None:
+        facts["clean-up"] = f"{cleanup.in_words(cards[0].classes)}; curves over thresholds are without it"
     if cards:
         facts["loss"] = f"{cards[0].loss.name} as in training: at network size, over batches"
     facts["versions"] = _versions(torch=bool(cards))

@@ -18,7 +18,7 @@ from trocar.evaluation.scoring import Scores
 from trocar.metrics.calibration import Calibration
 from trocar.metrics.failure import FailureFinding
 from trocar.metrics.findings import ConventionFigures, Presence, ThresholdChoice, VideoStability
-from trocar.metrics.frames import FrameScores
+from trocar.metrics.frames import FrameScores, Ruler
 from trocar.metrics.intervals import Estimates
 from trocar.metrics.strata import Stratum, stratify
 from trocar.metrics.summary import Summary, summarise, worst_first
@@ -53,6 +53,7 @@ class Evaluation:
     source: Source
     parts: tuple[Part, ...]
     scores: Scores
+    ruler: Ruler  # of outlines
     side: str  # "train", "val", "test", or "all records"
     truth: Truth
     protocol: Mapping[str, str]  # how it was done, in words, in the order to be shown
@@ -97,7 +98,8 @@ class Evaluation:
     @cached_property
     def ceiling(self) -> dict[int, tuple[Estimates, Estimates]]:
         """Dice and NSD of the truth against itself moved by some pixels, of up to 200 frames taken evenly."""
-        return findings.noise_ceilings([(record, self.truth) for part in self.parts for record in part.records])
+        truths = [(record, self.truth) for part in self.parts for record in part.records]
+        return findings.noise_ceilings(truths, self.ruler)
 
     @cached_property
     def presence(self) -> Presence | None:

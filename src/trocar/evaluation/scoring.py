@@ -27,7 +27,7 @@ from trocar.evaluation.parts import Guess, Guesser, Part, Truth
 from trocar.inference.predictor import sigmoid
 from trocar.metrics.calibration import logit_histogram
 from trocar.metrics.conventions import CONVENTIONS, Frame, Row
-from trocar.metrics.frames import FrameScores, score_frame
+from trocar.metrics.frames import PIXELS, FrameScores, Ruler, score_frame
 from trocar.metrics.instances import connected_instances
 from trocar.metrics.likelihood import cross_entropy
 from trocar.metrics.overlap import threshold_sweep
@@ -80,6 +80,7 @@ class Judge:
 
     truth: Truth
     centreline: bool = False  # clDice too
+    ruler: Ruler = PIXELS  # of outlines
 
 
 def score(parts: Sequence[Part], judge: Judge, *, workers: int = 1, progress: Progress | None = None) -> Scores:
@@ -184,6 +185,7 @@ def _score_frame(
         classes=judge.truth.classes,
         instances=None if labelled is None or pieces is None else (pieces, labelled),
         centreline=judge.centreline,
+        ruler=judge.ruler,
         missing=guess.missing,
         threshold=guess.threshold,
         cross_entropy=surprise,

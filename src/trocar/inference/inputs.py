@@ -17,7 +17,7 @@ from trocar.errors import UserError
 from trocar.inference.video import VIDEO_SUFFIXES
 
 KNOWN = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-OUTPUT_FOLDERS = ("masks", "overlays", "probabilities")
+OUTPUT_FOLDERS = ("masks", "overlays", "probabilities", "instances")
 SUMMARY = "predictions.json"  # beside these folders; it marks them as made by `predict`
 
 

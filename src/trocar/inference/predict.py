@@ -4,6 +4,7 @@
     OUT/masks/STEM.mkv           of a video: the same values, lossless, a frame for each frame decoded, at its time
     OUT/overlays/STEM.jpg, .mp4  for looking at
     OUT/probabilities/STEM.png   on request, 16 bit (65535 is 1); several classes: STEM/INDEX-CLASS.png; videos: .mkv
+    OUT/instances/STEM.png       on request, a number for each connected piece of a class, 8 or 16 bit; videos: .mkv
     OUT/predictions.json         what was made of what, and what could not be read
 
 An input that cannot be read stops nothing: the rest is done first, then all such inputs are raised together.
@@ -35,6 +36,8 @@ from trocar.data.records import MaskArray
 from trocar.errors import UserError, UserErrors
 from trocar.inference.draw import overlay
 from trocar.inference.inputs import OUTPUT_FOLDERS, SUMMARY, Input, gather
+from trocar.inference.postprocess import Instance
+from trocar.inference.postprocess import instances as number_instances
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.video import Frame, Pixels, VideoReader, VideoWriter, colour_codec
 
@@ -42,6 +45,15 @@ CLASSES = "classes.json"
 
 T = TypeVar("T")
 Progress: TypeAlias = Callable[[int, int], None]  # frames done, frames expected; an image is one frame
+
+
+class PredictedInstance(Settings):
+    """A connected piece of one class."""
+
+    id: int = Field(description="its value in the image of ids")
+    class_name: str
+    area: int = Field(description="pixels")
+    box: tuple[int, int, int, int] = Field(description="left, top, width, height in pixels")
 
 
 class Predicted(Settings):
@@ -52,6 +64,10 @@ class Predicted(Settings):
     mask: str
     overlay: str | None
     probabilities: tuple[str, ...] = Field((), description="two classes: one file; several: one a class")
+    instance_ids: str | None = Field(None, description="image of ids, where asked for; video: of each frame by itself")
+    instances: tuple[PredictedInstance, ...] | None = Field(
+        None, description="images, where asked for: the largest first, class by class; null: not asked for, or a video"
+    )
     width: int
     height: int
     share: dict[str, float] = Field(description="share of the pixels by class; video: mean over frames")
@@ -84,6 +100,8 @@ class PredictionSummary(Settings):
     threshold: float | None = Field(description="probability from which a pixel is foreground; null: argmax")
     engine: str = Field("torch", description="what ran the network, and where")
     flips: bool = Field(False, description="whether the mirror image was predicted too and averaged")
+    tiles: float | None = Field(None, description="scale at which larger frames were cut into tiles; null: they shrank")
+    cleanup: str = Field("", description="what was changed in the masks after the network, in words; empty: nothing")
     quality_limit: float | None = Field(None, description="frames of a lower quality are to be looked at")
     quality_promise: str = Field("none", description="what the limit promises, and on which assumption")
     versions: dict[str, str]
@@ -103,28 +121,32 @@ def predict(
     overlays: bool = True,
     threshold: float | None = None,
     flips: bool = False,
+    tiles: float | None = None,
+    min_area: Sequence[str] = (),
+    fill_holes: Sequence[str] = (),
+    instances: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> PredictionSummary:
     """Predict everything that `inputs` name and write it below `out`; returns what predictions.json holds.
 
     `model` is a model folder, a run, the name of a model that ships with trocar (None: the default one), or a
-    `Predictor` that is open already (`device`, `engine`, `threshold` and `flips` are then its own). `say` is told which
-    engine runs. Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at
-    once where nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished,
-    closed and listed.
+    `Predictor` that is open already (how it predicts is then its own choice). `instances` numbers connected pieces.
+    `say` is told which engine runs. Raises `UserErrors` with every input that could not be read after all others are
+    done; `UserError` at once where nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C
+    leaves what is finished, closed and listed.
     """
     items, problems = gather(inputs)
     if not items:
         raise UserErrors(problems or [UserError("nothing to predict", mend="name images, folders or videos")])
-    predictor = (
-        model
-        if isinstance(model, Predictor)
-        else Predictor.open(model, device, engine=engine, threshold=threshold, flips=flips)
-    )
+    if isinstance(model, Predictor):
+        predictor = model
+    else:
+        how: dict[str, Any] = {"flips": flips, "tiles": tiles, "min_area": min_area, "fill_holes": fill_holes}
+        predictor = Predictor.open(model, device, engine=engine, threshold=threshold, **how)
     if say:
         say(f"engine: {predictor.about}")
-    job = _Job(predictor, Path(out), max(1, batch_size), probabilities, overlays, progress, failed=problems)
+    job = _Job(predictor, Path(out), max(1, batch_size), probabilities, overlays, instances, progress, failed=problems)
     try:
         job.start(items)
         job.run(items)
@@ -148,6 +170,7 @@ class _Job:
     batch_size: int
     probabilities: bool
     overlays: bool
+    instances: bool
     progress: Progress | None
     failed: list[UserError]
     done: list[Predicted] = field(default_factory=list)
@@ -193,6 +216,8 @@ class _Job:
             threshold=self.predictor.threshold,
             engine=self.predictor.about,
             flips=self.predictor.flips,
+            tiles=self.predictor.tiles,
+            cleanup=self.predictor.cleanup.in_words(card.classes) if self.predictor.cleanup else "",
             quality_limit=self.predictor.quality_limit,
             quality_promise=self.predictor.quality_promise(),
             versions={"trocar": __version__} | {name: version(name) for name in ("torch", "numpy", "av")},
@@ -225,10 +250,17 @@ class _Job:
                 write_jpeg(self.out / files.overlay, overlay(image, prediction.mask))
             for name, plane in zip(files.probabilities, prediction.probabilities, strict=bool(files.probabilities)):
                 write_png(self.out / name, probability_for_file(plane))
+            pieces: dict[str, Any] = {}
+            if files.instance_ids:
+                ids, found = number_instances(prediction.mask, len(prediction.classes))
+                write_png(self.out / files.instance_ids, ids)
+                pieces["instances"] = tuple(_told(piece, prediction.classes) for piece in found)
             seconds = shared_seconds + time.perf_counter() - start
             trust = _Trust(self.predictor.quality_limit)
             trust.add(prediction)
-            self._add(item, "image", files, prediction.mask.shape, _shares(prediction), seconds, **trust.of_image())
+            self._add(
+                item, "image", files, prediction.mask.shape, _shares(prediction), seconds, **trust.of_image(), **pieces
+            )
             self._finished(item)
 
     # -------------------------------------------------------------- videos
@@ -281,7 +313,8 @@ class _Job:
     def _files(self, item: Input, *, mask: str, overlay: str) -> _Files:
         chances = [f"probabilities/{name}{mask}" for name in self._probability_names(item)]
         look = f"overlays/{item.stem}{overlay}" if self.overlays else None
-        return _Files(f"masks/{item.stem}{mask}", look, tuple(chances))
+        ids = f"instances/{item.stem}{mask}" if self.instances else None
+        return _Files(f"masks/{item.stem}{mask}", look, tuple(chances), ids)
 
     def _probability_names(self, item: Input) -> list[str]:
         if not self.probabilities:
@@ -369,6 +402,11 @@ class _Files(NamedTuple):
     mask: str
     overlay: str | None
     probabilities: tuple[str, ...]
+    instance_ids: str | None
+
+
+def _told(piece: Instance, classes: Sequence[str]) -> PredictedInstance:
+    return PredictedInstance(id=piece.id, class_name=classes[piece.class_index], area=piece.area, box=piece.box)
 
 
 def mask_for_file(prediction: Prediction) -> MaskArray:
@@ -392,6 +430,7 @@ def _open_outputs(
     masks = writer(files.mask, "grey")
     looks = writer(files.overlay, "colour") if files.overlay else None
     chances = [writer(name, "grey16") for name in files.probabilities]
+    numbers = writer(files.instance_ids, "grey16") if files.instance_ids else None
 
     def write(frame: Frame, prediction: Prediction) -> None:
         masks.write(mask_for_file(prediction), frame.seconds)
@@ -399,6 +438,9 @@ def _open_outputs(
             looks.write(overlay(frame.image, prediction.mask), frame.seconds)
         for chance, plane in zip(chances, prediction.probabilities, strict=bool(chances)):
             chance.write(probability_for_file(plane), frame.seconds)
+        if numbers:
+            ids, _ = number_instances(prediction.mask, len(prediction.classes))
+            numbers.write(ids.astype(np.uint16), frame.seconds)
 
     return write
 

@@ -40,8 +40,34 @@ INSTANCE_SCORES = ("panoptic_quality", "detection_f1", "instance_dice", "instanc
 
 
 @dataclass(frozen=True)
+class Ruler:
+    """In what unit outlines are measured, and how near is near: of NSD, Hausdorff and average distance."""
+
+    tolerance: float = NSD_TOLERANCE_PX  # of the normalised surface Dice, in that unit
+    spacing_mm: tuple[float, float] | None = None  # height and width of a pixel; None: distances are in pixels
+
+    @property
+    def unit(self) -> str:
+        """`px` or `mm`."""
+        return "px" if self.spacing_mm is None else "mm"
+
+    def __str__(self) -> str:
+        return f"{self.tolerance:g} {self.unit}"
+
+    def in_words(self) -> str:
+        """For a reader who is to repeat it."""
+        if self.spacing_mm is None:
+            return f"in pixels of the native image; normalised surface Dice at {self}"
+        height, width = self.spacing_mm
+        return f"in mm, a pixel being {height:g} mm high and {width:g} mm wide; normalised surface Dice at {self}"
+
+
+PIXELS = Ruler()
+
+
+@dataclass(frozen=True)
 class FrameScores:
-    """One row of the per-image table. Undefined is NaN; distances are in pixels of the native image."""
+    """One row of the per-image table. Undefined is NaN; distances are in the unit of the ruler, by default pixels."""
 
     record: str
     group: str
@@ -60,7 +86,7 @@ class FrameScores:
     threshold: float | None = None
     specificity: float = math.nan
     accuracy: float = math.nan
-    nsd: float = math.nan  # within NSD_TOLERANCE_PX
+    nsd: float = math.nan  # within the tolerance of the ruler
     hd95: float = math.nan
     hausdorff: float = math.nan
     average_distance: float = math.nan
@@ -100,6 +126,7 @@ def score_frame(
     classes: Sequence[str] = (),
     instances: tuple[InstanceArray, InstanceArray] | None = None,
     centreline: bool = False,
+    ruler: Ruler = PIXELS,
     missing: bool = False,
     threshold: float | None = None,
     cross_entropy: float = math.nan,
@@ -137,9 +164,9 @@ def score_frame(
         threshold=threshold,
         specificity=math.nan if empty else counts.specificity,
         accuracy=math.nan if empty else counts.accuracy,
-        **({} if empty else _outline_scores(found, true, ignore)),
+        **({} if empty else _outline_scores(found, true, ignore, ruler)),
         centreline_dice=centreline_dice(found, true, ignore) if centreline and not empty else math.nan,
-        **({} if empty or instances is None else _instance_scores(*instances, ignore)),
+        **({} if empty or instances is None else _instance_scores(*instances, ignore, ruler)),
         cross_entropy=cross_entropy,
         mean_class_dice=math.nan if empty else mean_of_defined([one.dice for one in per_class]),
         mean_class_jaccard=math.nan if empty else mean_of_defined([one.jaccard for one in per_class]),
@@ -152,11 +179,11 @@ def score_frame(
     )
 
 
-def _outline_scores(pred: BoolArray, truth: BoolArray, ignore: BoolArray) -> dict[str, float]:
+def _outline_scores(pred: BoolArray, truth: BoolArray, ignore: BoolArray, ruler: Ruler) -> dict[str, float]:
     """Scores of the outline of any instrument."""
-    distances = boundary_distances(pred, truth, ignore)
+    distances = boundary_distances(pred, truth, ignore, spacing=ruler.spacing_mm)
     return {
-        "nsd": distances.surface_dice(NSD_TOLERANCE_PX),
+        "nsd": distances.surface_dice(ruler.tolerance),
         "hd95": distances.hausdorff(95),
         "hausdorff": distances.hausdorff(),
         "average_distance": distances.average,
@@ -164,13 +191,13 @@ def _outline_scores(pred: BoolArray, truth: BoolArray, ignore: BoolArray) -> dic
     }
 
 
-def _instance_scores(pred: InstanceArray, truth: InstanceArray, ignore: BoolArray) -> dict[str, float]:
+def _instance_scores(pred: InstanceArray, truth: InstanceArray, ignore: BoolArray, ruler: Ruler) -> dict[str, float]:
     matched = match_instances(pred, truth, ignore)
     return {
         "panoptic_quality": matched.panoptic_quality,
         "detection_f1": matched.detection_f1,
         "instance_dice": matched.dice,
-        "instance_nsd": matched.nsd(NSD_TOLERANCE_PX),
+        "instance_nsd": matched.nsd(ruler.tolerance, ruler.spacing_mm),
     }
 
 

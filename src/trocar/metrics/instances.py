@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import cv2
@@ -89,22 +88,26 @@ class InstanceScores(InstanceCounts):
         """Mean Dice over the true instances, missed ones 0; NaN where there is none. False ones do not count here."""
         return self._over_true([match.dice for match in self.matches])
 
-    def nsd(self, tolerance: float) -> float:
-        """Mean normalised surface Dice over the true instances at a tolerance in px, missed ones 0.
+    def nsd(self, tolerance: float, spacing: tuple[float, float] | None = None) -> float:
+        """Mean normalised surface Dice over the true instances at a tolerance, missed ones 0.
+
+        In px, or in mm where `spacing` says how high and wide a pixel is.
 
         NaN where there is none. A pair of which no known contour is left beside ignored pixels is left out.
         """
-        scores = [distances.surface_dice(tolerance) for distances in self._distances]
+        scores = [distances.surface_dice(tolerance) for distances in self._distances(spacing)]
         return self._over_true([score for score in scores if not math.isnan(score)])
 
     def _over_true(self, scores: list[float]) -> float:
         total = len(scores) + self.missed
         return sum(scores) / total if total else math.nan
 
-    @cached_property
-    def _distances(self) -> list[Distances]:
+    def _distances(self, spacing: tuple[float, float] | None) -> list[Distances]:
         pred, target, ignore = self._arrays
-        return [boundary_distances(pred == match.pred, target == match.target, ignore) for match in self.matches]
+        return [
+            boundary_distances(pred == match.pred, target == match.target, ignore, spacing=spacing)
+            for match in self.matches
+        ]
 
 
 def match_instances(

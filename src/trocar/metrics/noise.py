@@ -27,9 +27,15 @@ DIRECTIONS = ((0, 1), (1, 0))  # (rows, columns): right, down; left and up score
 
 
 def noise_ceiling(
-    truth: MaskArray, shifts: Sequence[int] = SHIFTS_PX, *, tolerance: float = 2.0
+    truth: MaskArray,
+    shifts: Sequence[int] = SHIFTS_PX,
+    *,
+    tolerance: float = 2.0,
+    spacing: tuple[float, float] | None = None,
 ) -> dict[int, tuple[float, float]]:
-    """(Dice, NSD at `tolerance` px) of the instruments against themselves moved by each number of pixels.
+    """(Dice, NSD at `tolerance`) of the instruments against themselves moved by each number of pixels.
+
+    The tolerance is in px, or in mm where `spacing` says how high and wide a pixel is.
 
     Mean over moving right and down: moving back scores the same, as both metrics are symmetric. Where an instrument
     leaves the frame it is taken to go on as it meets the border, so that moving it inwards opens no gap. Ignored
@@ -45,13 +51,15 @@ def noise_ceiling(
     window = np.s_[max(0, top - margin) : top + height + margin, max(0, left - margin) : left + width + margin]
     target, ignore = instrument[window], truth[window] == IGNORE
     unknown = ignore if ignore.any() else None
-    return {shift: _against_itself(target, unknown, shift, tolerance) for shift in shifts}
+    return {shift: _against_itself(target, unknown, shift, tolerance, spacing) for shift in shifts}
 
 
-def _against_itself(target: BoolArray, ignore: BoolArray | None, shift: int, tolerance: float) -> tuple[float, float]:
+def _against_itself(
+    target: BoolArray, ignore: BoolArray | None, shift: int, tolerance: float, spacing: tuple[float, float] | None
+) -> tuple[float, float]:
     moved = [_moved(target, shift * rows, shift * columns) for rows, columns in DIRECTIONS]
     dice = [counts(pred, target, ignore).dice for pred in moved]
-    nsd = [boundary_distances(pred, target, ignore).surface_dice(tolerance) for pred in moved]
+    nsd = [boundary_distances(pred, target, ignore, spacing=spacing).surface_dice(tolerance) for pred in moved]
     return sum(dice) / len(dice), sum(nsd) / len(nsd)
 
 

@@ -17,7 +17,7 @@ import jinja2
 from trocar import __version__
 from trocar.data.files import atomic_write_text
 from trocar.evaluation import Evaluation
-from trocar.metrics.frames import NSD_TOLERANCE_PX, FrameScores
+from trocar.metrics.frames import FrameScores
 from trocar.metrics.strata import Stratum
 from trocar.metrics.traits import TRAITS
 from trocar.plain import without_nan
@@ -31,7 +31,7 @@ from trocar.reporting.figures import (
     threshold_svg,
 )
 from trocar.reporting.galleries import Gallery, draw_galleries, places
-from trocar.reporting.table import DISTANCES, SCORE_NAMES, frame_table, per_image_csv
+from trocar.reporting.table import DISTANCES, distance_digits, frame_table, per_image_csv, score_names
 from trocar.reporting.words import verdict
 
 
@@ -65,12 +65,13 @@ def _page(evaluation: Evaluation, galleries: Sequence[Gallery]) -> str:
             verdict=verdict(evaluation),
             evaluation=evaluation,
             summary=evaluation.summary,
-            score_names=SCORE_NAMES,
+            score_names=score_names(evaluation.ruler),
             distances=DISTANCES,
             figures=_distributions(evaluation),
             strata=_by_trait(evaluation.strata),
             definitions={name: trait.definition for name, trait in TRAITS.items()},
-            nsd_tolerance=f"{NSD_TOLERANCE_PX:g}",
+            nsd_tolerance=str(evaluation.ruler),
+            distance_digits=distance_digits(evaluation.ruler),
             threshold_figures={
                 fold: threshold_svg(choice, words.side_in_words(evaluation.side))
                 for fold, choice in evaluation.thresholds.items()
@@ -82,7 +83,7 @@ def _page(evaluation: Evaluation, galleries: Sequence[Gallery]) -> str:
             promises=_promises(evaluation),
             galleries=galleries,
             curves={fold: curve_svgs(log) for fold, log in evaluation.curves.items() if log},
-            table=frame_table(evaluation.rows, places(galleries)),
+            table=frame_table(evaluation.rows, places(galleries), evaluation.ruler),
             version=__version__,
             written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         )

@@ -9,42 +9,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trocar.metrics.frames import NSD_TOLERANCE_PX, FrameScores
+from trocar.metrics.frames import PIXELS, FrameScores, Ruler
 from trocar.metrics.summary import worst_first
 from trocar.metrics.traits import TRAITS
 from trocar.reporting.words import UNDEFINED, figure
 
 ROWS_SHOWN = 2_000  # in the page, about 1 MB; per_image.csv has all
 
-SCORE_NAMES = {
+SCORE_NAMES = {  # {tolerance} and {unit} are those of the ruler: `score_names`
     "dice": "Dice",
     "jaccard": "Jaccard",
     "precision": "Precision",
     "recall": "Recall",
     "specificity": "Specificity",
     "accuracy": "Accuracy",
-    "nsd": f"Normalised surface Dice at {NSD_TOLERANCE_PX:g} px",
-    "hd95": "Hausdorff distance, 95th percentile, px",
-    "hausdorff": "Hausdorff distance, px",
-    "average_distance": "Average surface distance, px",
+    "nsd": "Normalised surface Dice at {tolerance}",
+    "hd95": "Hausdorff distance, 95th percentile, {unit}",
+    "hausdorff": "Hausdorff distance, {unit}",
+    "average_distance": "Average surface distance, {unit}",
     "boundary_iou": "Boundary IoU",
     "centreline_dice": "clDice",
     "panoptic_quality": "Panoptic quality of instances",
     "detection_f1": "Detection F1 of instances",
     "instance_dice": "Dice, mean over instances",
-    "instance_nsd": f"Normalised surface Dice at {NSD_TOLERANCE_PX:g} px, mean over instances",
+    "instance_nsd": "Normalised surface Dice at {tolerance}, mean over instances",
     "cross_entropy": "Cross-entropy, nats per pixel",
     "mean_class_dice": "Dice, mean over classes",
     "mean_class_jaccard": "Jaccard, mean over classes",
 }
-DISTANCES = ("hd95", "hausdorff", "average_distance")  # in px, low is good
+DISTANCES = ("hd95", "hausdorff", "average_distance")  # low is good
 SHOWN_SCORES = {  # of a frame in the page, with a heading short enough for a column
     "dice": "Dice",
     "jaccard": "Jaccard",
     "precision": "Precision",
     "recall": "Recall",
     "nsd": "NSD",
-    "hd95": "HD95, px",
+    "hd95": "HD95, {unit}",
     "boundary_iou": "Boundary IoU",
     "centreline_dice": "clDice",
     "panoptic_quality": "Panoptic quality",
@@ -53,6 +53,20 @@ SHOWN_SCORES = {  # of a frame in the page, with a heading short enough for a co
     "quality": "Expected Dice",
 }
 PREFIXES = {"class_dice": "dice", "traits": "trait"}  # of the columns that a mapping becomes
+
+
+def score_names(ruler: Ruler) -> dict[str, str]:
+    """What each score is called in full."""
+    return {key: _measured(name, ruler) for key, name in SCORE_NAMES.items()}
+
+
+def distance_digits(ruler: Ruler) -> int:
+    """Of a distance as it is shown."""
+    return 1 if ruler.unit == "px" else 2
+
+
+def _measured(name: str, ruler: Ruler) -> str:
+    return name.format(tolerance=ruler, unit=ruler.unit)
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,9 @@ class FrameTable:
     sorted_by: int  # index of the column of Dice
 
 
-def frame_table(rows: Sequence[FrameScores], pictures: Mapping[tuple[str | None, str], str]) -> FrameTable:
+def frame_table(
+    rows: Sequence[FrameScores], pictures: Mapping[tuple[str | None, str], str], ruler: Ruler = PIXELS
+) -> FrameTable:
     """The frames as the page lists them; `pictures` maps (fold, record) to the id of the frame's pictures.
 
     Columns that no frame fills are left out. Of more than `ROWS_SHOWN` frames the worst are kept.
@@ -90,10 +106,11 @@ def frame_table(rows: Sequence[FrameScores], pictures: Mapping[tuple[str | None,
     folds = any(row.fold is not None for row in rows)
     scores = [key for key in SHOWN_SCORES if any(not math.isnan(getattr(row, key)) for row in ranked)]
     traits = [key for key in TRAITS if any(not math.isnan(row.traits.get(key, math.nan)) for row in ranked)]
+    names = score_names(ruler)
     words = ("Record", "Group", *(["Fold"] if folds else []))
     columns = [
         *(Column(title, numeric=False) for title in words),
-        *(Column(SHOWN_SCORES[key], numeric=True, hint=SCORE_NAMES.get(key, "")) for key in scores),
+        *(Column(_measured(SHOWN_SCORES[key], ruler), numeric=True, hint=names.get(key, "")) for key in scores),
         Column("True pixels", numeric=True),
         Column("Predicted pixels", numeric=True),
         *(Column(_trait_heading(key), numeric=True, hint=TRAITS[key].definition) for key in traits),
@@ -103,7 +120,7 @@ def frame_table(rows: Sequence[FrameScores], pictures: Mapping[tuple[str | None,
             row.record,
             row.group,
             *([row.fold or ""] if folds else []),
-            *(figure(getattr(row, key), 1 if key in DISTANCES else 3) for key in scores),
+            *(figure(getattr(row, key), distance_digits(ruler) if key in DISTANCES else 3) for key in scores),
             str(row.truth_pixels),
             str(row.predicted_pixels),
             *(_trait(row, key) for key in traits),
