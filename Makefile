@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint types test-slow real build clean
+.PHONY: demo test check lint types test-slow real fuzz build clean
 
 demo: $(VENV)/.installed
 	$(BIN)/trocar demo --out demo
@@ -29,6 +29,9 @@ test-slow: $(VENV)/.installed-dev
 
 real: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m real
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/fuzz/fuzz_video.py
 
 build: $(VENV)/.installed-dev
 	$(BIN)/python -m build

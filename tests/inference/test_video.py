@@ -205,6 +205,22 @@ def test_a_playlist_in_the_place_of_a_video_fetches_nothing(tmp_path: Path) -> N
     assert asked == []
 
 
+def test_pictures_beyond_all_reason_are_refused(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.mkv", smooth(rng, 2, 48, 64))
+    monkeypatch.setattr("trocar.inference.video.MOST_PIXELS", 48 * 64 - 1)
+    with pytest.raises(UserError, match="pictures are 64x48: more than"):
+        VideoReader(tmp_path / "clip.mkv")
+
+
+def test_a_picture_in_the_place_of_a_video_is_refused(tmp_path: Path) -> None:
+    """FFmpeg would open it as a video of one frame, as it would a list of other files."""
+    (tmp_path / "clip.mp4").write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    with pytest.raises(UserError, match="none of the known kinds"):
+        VideoReader(tmp_path / "clip.mp4")
+
+
 def test_a_colon_in_a_name_is_no_protocol(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

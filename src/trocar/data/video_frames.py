@@ -29,7 +29,7 @@ _FRAMES_KEPT = 16  # threads that read neighbouring frames arrive a little out o
 def count_frames(path: str | Path) -> int:
     """Number of frames, counted from the packets without decoding any. Raises `UserError` if it is no video."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError("the file holds no video", where=str(path))
             return sum(1 for packet in container.demux(video=0) if packet.size)
@@ -86,7 +86,7 @@ class _Reader:
 
 
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         # One thread: readers run side by side in workers already, and threads do not survive a fork.
         container.streams.video[0].codec_context.thread_count = 1
         yield from container.decode(video=0)

@@ -158,7 +158,7 @@ def connect_to_camera(device: str, timeout_s: float) -> Callable[[], InputContai
     """What opens a camera. Raises `UserError` on systems where cameras have no number."""
     if not sys.platform.startswith("linux"):
         raise UserError("cameras are opened by number on Linux only", mend="give the URL of a stream of the camera")
-    return lambda: av.open(device, format="v4l2", timeout=timeout_s)
+    return lambda: av.open(device, format="v4l2", timeout=timeout_s, metadata_errors="replace")
 
 
 def connect_to_url(url: str, timeout_s: float) -> Callable[[], InputContainer]:
@@ -166,4 +166,4 @@ def connect_to_url(url: str, timeout_s: float) -> Callable[[], InputContainer]:
     options = dict(_NETWORK_ONLY)
     if url.lower().startswith("rtsp"):
         options |= {"rtsp_transport": "tcp"}  # over UDP lost packets damage frames
-    return lambda: av.open(url, options=options, timeout=(timeout_s, timeout_s))
+    return lambda: av.open(url, options=options, timeout=(timeout_s, timeout_s), metadata_errors="replace")

@@ -270,7 +270,7 @@ class _Job:
             with VideoReader(item.path) as reader:
                 self._video_frames(item, reader)
         except UserError as error:  # no video, or broken further on: what came before is written and listed
-            self.failed.append(error)
+            self.failed.append(error.with_traceback(None))  # which would keep the decoder and its frames alive
         self._finished(item)
 
     def _video_frames(self, item: Input, reader: VideoReader) -> None:

@@ -20,7 +20,7 @@ class Sound:
 
     def __init__(self, path: Path) -> None:
         self.left_out: list[str] = []
-        self._container: InputContainer = av.open(str(path.absolute()))
+        self._container: InputContainer = av.open(str(path.absolute()), metadata_errors="replace")
         self._tracks: dict[int, AudioStream] = {}  # by index in the file
         self._last: dict[int, int] = {}
         self._packets: Iterator[av.Packet[Any]] = iter(())
