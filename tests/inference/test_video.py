@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,28 @@ def test_frames_and_times_come_in_the_order_shown(tmp_path: Path, rng: np.random
     np.testing.assert_allclose(images[5].astype(int), frames[5].astype(int), atol=25)
     with VideoReader(tmp_path / "clip.mp4") as reader:
         assert reader.frames_expected == 12
+
+
+def test_times_rise_where_the_container_has_none(tmp_path: Path) -> None:
+    """AVI with frames that are decoded in another order than shown: FFmpeg's times run forth and back there."""
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "b-adapt": "0", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 + 10 * n, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0)]
+    assert stamps != sorted(stamps)  # else this test shows nothing
+    images, times = read(path)
+    assert [round((int(image[0, 0, 0]) - 10) / 10) for image in images] == list(range(20))
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    assert min(steps) >= Fraction(1, 25)
+    assert sum(step != Fraction(1, 25) for step in steps) <= 3
+    assert abs(times[-1] - Fraction(19, 25)) <= Fraction(3, 25)
 
 
 def test_a_lossless_clip_is_read_to_the_bit(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -82,7 +82,9 @@ class VideoReader:
                     where=str(self.path),
                     mend="what came before is done; cut the video there",
                 )
-            seconds = seconds + 1 / self.rate if frame.pts is None else frame.pts * (frame.time_base or self.time_base)
+            time = None if frame.pts is None else frame.pts * (frame.time_base or self.time_base)
+            # AVI has no times, and what FFmpeg makes up for it is in the order of decoding, not of showing.
+            seconds = time if time is not None and (count == 1 or time > seconds) else seconds + 1 / self.rate
             yield Frame(image, seconds)
         if not count:
             raise UserError("no frame of the video can be decoded", where=str(self.path), mend="copy the file again")
