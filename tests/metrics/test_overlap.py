@@ -21,6 +21,7 @@ from trocar.metrics.overlap import (
     dice,
     instrument_counts,
     jaccard,
+    joint_counts,
     precision,
     recall,
     specificity,
@@ -233,3 +234,29 @@ def test_probabilities_of_nan_are_refused() -> None:
         threshold_sweep(np.array([[math.nan, 1.0]]), np.array([[1, 1]], np.uint8))
     with pytest.raises(ValueError, match="rise"):
         threshold_sweep(np.ones((1, 1)), np.ones((1, 1), np.uint8), (0.5, 0.4))
+
+
+def test_joint_counts_are_those_of_every_pair_of_values() -> None:
+    rng = np.random.default_rng(0)
+    values = np.array([0, 1, 2, 255], np.uint8)
+    for _ in range(20):
+        pred, truth = (rng.choice(values, (17, 23), p=[0.6, 0.2, 0.15, 0.05]) for _ in range(2))
+        pred[:4] = truth[:4] = 0  # a margin that is background in both
+        joint = joint_counts(pred, truth)
+        assert joint.table.sum() == pred.size
+        for one in values:
+            for other in values:
+                assert joint.table[one, other] == np.count_nonzero((pred == one) & (truth == other))
+        for index in (0, 1, 2):
+            assert joint.of_class(index) == counts(pred == index, truth == index, truth == 255)
+        assert joint.instrument == counts((pred != 0) & (pred != 255), truth != 0, truth == 255)
+
+
+def test_counts_stay_exact_beyond_what_a_float32_counts() -> None:
+    ones = np.ones((4097, 4099), np.uint8)  # more than 2**24
+    assert joint_counts(ones, ones).instrument.found == 4097 * 4099
+
+
+def test_counts_ask_for_class_indices() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        joint_counts(np.zeros((2, 2), np.int64), np.zeros((2, 2), np.uint8))  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -262,7 +263,7 @@ def _as_indices(stored: NDArray[np.uint8], path: Path, class_count: int) -> Mask
         if not (stored == stored[..., :1]).all():
             raise UserError("the predicted mask is in colour", where=str(path), mend="write class indices, or 0/255")
         stored = np.ascontiguousarray(stored[..., 0])
-    values = set(np.unique(stored).tolist())
+    values = set(np.flatnonzero(cv2.calcHist([stored], [0], None, [256], [0, 256])).tolist())
     if class_count == 2 and values <= {0, 255}:
         return np.asarray(stored == 255, np.uint8)
     if values <= set(range(class_count)):

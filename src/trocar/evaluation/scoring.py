@@ -176,6 +176,15 @@ def _score_frame(
     labelled = record.instances() if record.instances is not None else None
     network = _at_network_size(guess, mask, card)
     pieces = None if labelled is None else connected_instances(guess.mask)
+    frame = Frame(
+        pred=guess.mask,
+        truth=mask,
+        classes=("background", *(judge.truth.classes or ("instrument",))),
+        pred_instances=pieces,
+        truth_instances=labelled,
+        network=None if network is None else (sigmoid(network[0]), _nan_where_ignored(network[1])),
+        missing=guess.missing,
+    )
     row = score_frame(
         guess.mask,
         mask,
@@ -194,15 +203,8 @@ def _score_frame(
         disagreement=guess.disagreement,
         traits=traits_of(image, mask, labelled),
         steadiness=steadiness,
-    )
-    frame = Frame(
-        pred=guess.mask,
-        truth=mask,
-        classes=("background", *(judge.truth.classes or ("instrument",))),
-        pred_instances=pieces,
-        truth_instances=labelled,
-        network=None if network is None else (sigmoid(network[0]), _nan_where_ignored(network[1])),
-        missing=guess.missing,
+        joint=frame.joint,
+        distances=frame.distances if judge.ruler.spacing_mm is None else None,
     )
     return Scored(
         row,

@@ -139,7 +139,12 @@ def boundary_iou(
     reach = max(1, round(BOUNDARY_SHARE * math.hypot(*target.shape))) if width_px is None else width_px
     if reach < 1:
         raise ValueError(f"a rim of {reach} px; it must be at least 1")
-    return counts(_rim(pred, ignore, reach, edge), _rim(target, ignore, reach, edge), ignore).jaccard
+    left, top, across, down = cv2.boundingRect((pred | target).view(np.uint8))
+    # What lies further from both masks than the rim is wide makes no rim.
+    window = np.s_[max(top - reach, 0) : top + down + reach, max(left - reach, 0) : left + across + reach]
+    unknown = None if ignore is None else ignore[window]
+    rims = [_rim(mask[window], unknown, reach, edge) for mask in (pred, target)]
+    return counts(rims[0], rims[1], unknown).jaccard
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,26 +173,40 @@ class _Contour:
         rows, columns, lengths = self.rows[counted], self.columns[counted], self.lengths[counted]
         if not len(rows) or not len(other.rows):
             return np.full(len(rows), math.inf), lengths
-        distances = width * _nearest(rows, columns, other, ratio)
+        distances = width * _nearest(rows, columns, other.rows, other.columns, ratio)
         order = np.argsort(distances)
         return distances[order], lengths[order]
 
 
-def _nearest(rows: Indices, columns: Indices, other: _Contour, ratio: float) -> FloatArray:
-    """Distance of points to the nearest element of a contour, in widths of a cell that is `ratio` times as high.
+def nearest_pixel(mask: BoolArray, other: BoolArray) -> FloatArray:
+    """Distance of each pixel of a mask to the nearest pixel of another, exact, in px; infinite where there is none.
+
+    Shapes: mask, other (H, W) -> (P,), in the order of `numpy.nonzero(mask)`.
+    """
+    width = mask.shape[1]
+    (rows, columns), (other_rows, other_columns) = (np.divmod(np.flatnonzero(one), width) for one in (mask, other))
+    if not len(rows) or not len(other_rows):
+        return np.full(len(rows), math.inf)
+    return _nearest(rows, columns, other_rows, other_columns, 1.0)
+
+
+def _nearest(rows: Indices, columns: Indices, other_rows: Indices, other_columns: Indices, ratio: float) -> FloatArray:
+    """Distance of points to the nearest of others, in widths of a cell that is `ratio` times as high.
+
+    The others' rows rise, and within a row their columns.
 
     Looks in each point's own row first, then in the rows 1, 2, ... above and below, until none can be nearer: as much
     work as the distances are long, where a distance transform pays for every pixel. Squares are whole numbers where
     ratio is 1, so nothing is rounded before the root.
 
-    Shapes: rows, columns (P,) -> (P,).
+    Shapes: rows, columns (P,), others (Q,) -> (P,).
     """
     lowest, rightmost = (
-        max(int(ends[0].max()), int(ends[1].max())) for ends in ((rows, other.rows), (columns, other.columns))
+        max(int(ends[0].max()), int(ends[1].max())) for ends in ((rows, other_rows), (columns, other_columns))
     )
     # Rows are laid end to end so far apart that what a search finds in another row is further than anything can be.
     apart = math.ceil(2 * (math.hypot(ratio * lowest, rightmost) + rightmost + 1))
-    places = np.concatenate(([-apart * (lowest + 2)], other.rows * apart + other.columns, [2 * apart * (lowest + 2)]))
+    places = np.concatenate(([-apart * (lowest + 2)], other_rows * apart + other_columns, [2 * apart * (lowest + 2)]))
 
     def squares_in_row(points: Indices) -> FloatArray:
         after = places.searchsorted(points)

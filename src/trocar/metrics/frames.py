@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trocar.data.records import IGNORE, MaskArray
-from trocar.metrics.boundary import boundary_distances, boundary_iou
+from trocar.metrics.boundary import Distances, boundary_distances, boundary_iou
 from trocar.metrics.centreline import centreline_dice
 from trocar.metrics.instances import InstanceArray, match_instances
-from trocar.metrics.overlap import BoolArray, class_counts, instrument_counts
+from trocar.metrics.overlap import BoolArray, JointCounts, joint_counts
 
 CONVENTION = "per-image: each frame by itself, native size, thresholded mask, pixels of 255 left out; mean over frames"
 EMPTY_RULE = (
@@ -65,7 +65,7 @@ class Ruler:
 PIXELS = Ruler()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a row is kept of every frame
 class FrameScores:
     """One row of the per-image table. Undefined is NaN; distances are in the unit of the ruler, by default pixels."""
 
@@ -135,15 +135,19 @@ def score_frame(
     disagreement: float = math.nan,
     traits: Mapping[str, float] | None = None,
     steadiness: Mapping[str, float] | None = None,
+    joint: JointCounts | None = None,
+    distances: Distances | None = None,
 ) -> FrameScores:
     """Score one predicted mask. `classes` names the indices from 1 on where each is to be scored by itself.
 
     Shapes: pred, truth (H, W) class indices at native size, 255 in the truth: ignored; `instances` is a pair of
     (H, W), predicted and true, 0 background, then an index an instrument. `centreline` adds clDice.
+    `joint` and `distances` (of any instrument, by the ruler) are those of these masks, where they are known already.
     """
-    counts = instrument_counts(pred, truth)
+    joint = joint or joint_counts(pred, truth)
+    counts = joint.instrument
     empty = counts.true == 0
-    per_class = class_counts(pred, truth, len(classes) + 1)[1:]
+    per_class = [joint.of_class(index) for index in range(1, len(classes) + 1)]
     ignore = truth == IGNORE
     found, true = (pred != 0) & (pred != IGNORE), (truth != 0) & ~ignore
     return FrameScores(
@@ -164,7 +168,7 @@ def score_frame(
         threshold=threshold,
         specificity=math.nan if empty else counts.specificity,
         accuracy=math.nan if empty else counts.accuracy,
-        **({} if empty else _outline_scores(found, true, ignore, ruler)),
+        **({} if empty else _outline_scores(found, true, ignore, ruler, distances)),
         centreline_dice=centreline_dice(found, true, ignore) if centreline and not empty else math.nan,
         **({} if empty or instances is None else _instance_scores(*instances, ignore, ruler)),
         cross_entropy=cross_entropy,
@@ -179,9 +183,11 @@ def score_frame(
     )
 
 
-def _outline_scores(pred: BoolArray, truth: BoolArray, ignore: BoolArray, ruler: Ruler) -> dict[str, float]:
+def _outline_scores(
+    pred: BoolArray, truth: BoolArray, ignore: BoolArray, ruler: Ruler, distances: Distances | None
+) -> dict[str, float]:
     """Scores of the outline of any instrument."""
-    distances = boundary_distances(pred, truth, ignore, spacing=ruler.spacing_mm)
+    distances = distances or boundary_distances(pred, truth, ignore, spacing=ruler.spacing_mm)
     return {
         "nsd": distances.surface_dice(ruler.tolerance),
         "hd95": distances.hausdorff(95),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,6 +101,56 @@ def counts(pred: BoolArray, target: BoolArray, ignore: BoolArray | None = None) 
     return Counts(found, false, missed, ignored, rejected=target.size - ignored - found - false - missed)
 
 
+@dataclass(frozen=True, eq=False)
+class JointCounts:
+    """How many pixels of one image have each pair of predicted and true value: counts of every class follow.
+
+    Pixels that the target marks 255 are left out of all but `ignored`. A prediction of 255 is no class: on a counted
+    pixel it is a miss of the true class and false nowhere.
+    """
+
+    table: NDArray[np.int64]  # (256, 256): predicted value, true value
+
+    def of_class(self, index: int) -> Counts:
+        """One class against all else."""
+        known = self.table[:, :IGNORE]
+        found = int(known[index, index])
+        return self._counts(found, int(known[index].sum()) - found, int(known[:, index].sum()) - found)
+
+    @property
+    def instrument(self) -> Counts:
+        """Any class but the background, as one."""
+        found = int(self.table[1:IGNORE, 1:IGNORE].sum())
+        false = int(self.table[1:IGNORE, 0].sum())
+        return self._counts(found, false, int(self.table[:, 1:IGNORE].sum()) - found)
+
+    def _counts(self, found: int, false: int, missed: int) -> Counts:
+        ignored = int(self.table[:, IGNORE].sum())
+        return Counts(found, false, missed, ignored, int(self.table.sum()) - ignored - found - false - missed)
+
+
+def joint_counts(pred: MaskArray, target: MaskArray) -> JointCounts:
+    """Count all pairs of values in one pass over what of the image is not background in both.
+
+    Shapes: pred, target (H, W), uint8 class indices.
+    """
+    _same_shape(pred, target)
+    if pred.dtype != np.uint8 or target.dtype != np.uint8:
+        raise ValueError(f"class indices are uint8, not {pred.dtype} and {target.dtype}")
+    left, top, width, height = cv2.boundingRect(pred | target)
+    table = np.zeros((256, 256), np.int64)
+    step = max(1, _EXACT_PIXELS // max(width, 1))
+    for row in range(top, top + height, step):
+        window = np.s_[row : min(row + step, top + height), left : left + width]
+        planes = [np.ascontiguousarray(mask[window]) for mask in (pred, target)]
+        table += cv2.calcHist(planes, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    table[0, 0] += pred.size - width * height
+    return JointCounts(table)
+
+
+_EXACT_PIXELS = 2**24  # OpenCV gives its counts as float32
+
+
 def class_counts(pred: MaskArray, target: MaskArray, class_count: int) -> list[Counts]:
     """Counts of every class index from 0 (background), pixels that the target marks 255 left out.
 
@@ -107,15 +158,13 @@ def class_counts(pred: MaskArray, target: MaskArray, class_count: int) -> list[C
 
     Shapes: pred, target (H, W), uint8 class indices.
     """
-    _same_shape(pred, target)
-    ignore = target == IGNORE
-    return [counts(pred == index, target == index, ignore) for index in range(class_count)]
+    joint = joint_counts(pred, target)
+    return [joint.of_class(index) for index in range(class_count)]
 
 
 def instrument_counts(pred: MaskArray, target: MaskArray) -> Counts:
     """Counts of any class but the background, as one. Shapes: pred, target (H, W), uint8 class indices."""
-    _same_shape(pred, target)
-    return counts((pred != 0) & (pred != IGNORE), target != 0, target == IGNORE)
+    return joint_counts(pred, target).instrument
 
 
 def dice(pred: BoolArray, target: BoolArray) -> float:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trocar.data.records import IGNORE, MaskArray
+from trocar.metrics.boundary import Distances, boundary_distances
 from trocar.metrics.frames import mean_of_defined
 from trocar.metrics.instances import InstanceArray
-from trocar.metrics.overlap import BoolArray
+from trocar.metrics.overlap import BoolArray, Counts, JointCounts, joint_counts
 
 Row: TypeAlias = Mapping[str, float]  # of one frame; an undefined number is NaN
 
@@ -32,11 +34,26 @@ class Frame:
     ignored pixels are NaN. Two classes only."""
     missing: bool = False  # nobody predicted this frame: `pred` is empty
 
-    @property
+    @cached_property
+    def joint(self) -> JointCounts:
+        """Counts of all classes."""
+        return joint_counts(self.pred, self.truth)
+
+    @cached_property
+    def distances(self) -> Distances:
+        """Between the outlines of any instrument, in pixels."""
+        found, true = (self.pred != 0) & (self.pred != IGNORE), (self.truth != 0) & ~self.ignored
+        return boundary_distances(found, true, self.ignored)
+
+    @cached_property
     def ignored(self) -> BoolArray:
         """Where the truth says 255. Shapes: (H, W)."""
         ignored: BoolArray = self.truth == IGNORE
         return ignored
+
+    def class_counts(self) -> list[Counts]:
+        """Of every class but the background."""
+        return [self.joint.of_class(index) for index in range(1, len(self.classes))]
 
     @property
     def several_classes(self) -> bool:

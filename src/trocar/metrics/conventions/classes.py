@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trocar.metrics.boundary import nearest_pixel
 from trocar.metrics.conventions.base import Convention, Frame, Row, means
 from trocar.metrics.frames import mean_of_defined
-from trocar.metrics.overlap import BoolArray, class_counts
+from trocar.metrics.overlap import BoolArray
 
 CLASS_IOU = "iou "  # with the name of a class: a row's key, and with several classes a figure's
 SAR_RARP50_TOLERANCE = 10  # px
@@ -19,7 +20,7 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 def _isinet(frame: Frame) -> Row:
-    per_class = class_counts(frame.pred, frame.truth, len(frame.classes))[1:]
+    per_class = frame.class_counts()
     return {
         "challenge_iou": mean_of_defined([one.jaccard for one in per_class if one.true]),
         "isi_iou": mean_of_defined([one.jaccard for one in per_class]),
@@ -63,7 +64,7 @@ def _sar_rarp50(frame: Frame) -> Row:
     if ignored.all():
         return {"mean_iou": math.nan, "mean_nsd": math.nan}
     ious, nsds = [], []
-    for index, one in enumerate(class_counts(frame.pred, frame.truth, len(frame.classes))[1:], start=1):
+    for index, one in enumerate(frame.class_counts(), start=1):
         in_neither = not one.true and not one.predicted
         ious.append(1.0 if in_neither else one.jaccard)
         pred, truth = (frame.pred == index) & ~ignored, frame.truth == index
@@ -90,10 +91,7 @@ def rim_surface_dice(pred: BoolArray, target: BoolArray, ignore: BoolArray, tole
     for mask, other in ((pred, target), (target, pred)):
         rim = _rim(mask, mask | ignore)
         total += int(np.count_nonzero(rim))
-        others = _rim(other, other)
-        if others.any():
-            away = cv2.distanceTransform((~others).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            near += int(np.count_nonzero(away[rim] <= tolerance + 1e-4))  # float32 of roots of whole numbers
+        near += int(np.count_nonzero(nearest_pixel(rim, _rim(other, other)) <= tolerance))
     return near / total if total else math.nan
 
 
@@ -143,9 +141,8 @@ def _pooled(frame: Frame) -> Row:
 def _confusion(frame: Frame) -> NDArray[np.int64]:
     """Pixels by true class (rows) and predicted class; the last column is a prediction that is no class."""
     count = len(frame.classes)
-    known = ~frame.ignored
-    true, pred = frame.truth[known].astype(np.int64), np.minimum(frame.pred[known], count)
-    return np.bincount(true * (count + 1) + pred, minlength=count * (count + 1)).reshape(count, count + 1)
+    by_truth = frame.joint.table[:, :count].T
+    return np.column_stack((by_truth[:, :count], by_truth[:, count:].sum(axis=1)))
 
 
 def _pooled_figures(rows: Sequence[Row], _groups: Sequence[str] | None = None, /) -> dict[str, float]:

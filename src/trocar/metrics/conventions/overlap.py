@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from trocar.metrics.conventions.base import Convention, Frame, Row, means
 from trocar.metrics.frames import EMPTY_RULE, mean_of_defined
-from trocar.metrics.overlap import Counts, class_counts, instrument_counts
+from trocar.metrics.overlap import Counts
 
 
 def _per_image(frame: Frame) -> Row:
-    counts = instrument_counts(frame.pred, frame.truth)
+    counts = frame.joint.instrument
     if not counts.true:
         counts = Counts(0, 0, 0)
     return {"dice": counts.dice, "jaccard": counts.jaccard, "precision": counts.precision, "recall": counts.recall}
@@ -29,7 +29,7 @@ PER_IMAGE = Convention(
 
 
 def _endovis2015(frame: Frame) -> Row:
-    counts = instrument_counts(frame.pred, frame.truth)
+    counts = frame.joint.instrument
     return {"dice": counts.dice, "precision": counts.precision, "recall": counts.recall}
 
 
@@ -48,7 +48,7 @@ ENDOVIS2015 = Convention(
 
 
 def _medai2021(frame: Frame) -> Row:
-    counts = instrument_counts(frame.pred, frame.truth)
+    counts = frame.joint.instrument
     if not counts.true:
         counts = Counts(counts.rejected, counts.missed, counts.false, counts.ignored, counts.found)
     nothing_predicted = counts.true and not counts.predicted
@@ -82,12 +82,12 @@ MEDAI2021 = Convention(
 
 
 def _ternaus(frame: Frame) -> Row:
-    counts = instrument_counts(frame.pred, frame.truth)
+    counts = frame.joint.instrument
     both_empty = not counts.true and not counts.predicted and counts.rejected
     row = {"jaccard": 1.0 if both_empty else counts.jaccard, "dice": 1.0 if both_empty else counts.dice}
     if not frame.several_classes:
         return row
-    present = [one for one in class_counts(frame.pred, frame.truth, len(frame.classes))[1:] if one.true]
+    present = [one for one in frame.class_counts() if one.true]
     row["mean_class_jaccard"] = mean_of_defined([one.jaccard for one in present]) if present else row["jaccard"]
     row["mean_class_dice"] = mean_of_defined([one.dice for one in present]) if present else row["dice"]
     return row

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trocar.data.records import IGNORE
 from trocar.metrics.boundary import boundary_distances
 from trocar.metrics.conventions.base import Convention, Frame, Row, means
 from trocar.metrics.frames import mean_of_defined
 from trocar.metrics.instances import InstanceArray, consecutive
-from trocar.metrics.overlap import instrument_counts
 
 TOLERANCE = 13  # px
 WORST = 5  # percent of the frames
@@ -22,10 +20,8 @@ BACKGROUND = 0
 
 
 def _per_frame(frame: Frame) -> Row:
-    counts = instrument_counts(frame.pred, frame.truth)
-    pred, truth = (frame.pred != BACKGROUND) & (frame.pred != IGNORE), frame.truth != BACKGROUND
-    whole = boundary_distances(pred, truth, frame.ignored)
-    row = {"dice": counts.dice if counts.true else math.nan, "nsd": whole.surface_dice(TOLERANCE)}
+    counts = frame.joint.instrument
+    row = {"dice": counts.dice if counts.true else math.nan, "nsd": frame.distances.surface_dice(TOLERANCE)}
     if frame.pred_instances is None or frame.truth_instances is None:
         return row
     mi_dice, mi_nsd = _one_by_one(frame, frame.pred_instances, frame.truth_instances)
