@@ -128,7 +128,8 @@ def restore(probabilities: NDArray[np.float32], placement: Placement) -> NDArray
     inside = probabilities[:, : placement.height, : placement.width]
     if inside.shape[1:] == placement.native_hw:
         return np.ascontiguousarray(inside)
-    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in inside])
+    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)[None] for plane in inside]
+    return np.asarray(planes[0] if len(planes) == 1 else np.concatenate(planes), np.float32)
 
 
 def resize_image(image: ImageArray, size_hw: tuple[int, int]) -> ImageArray:

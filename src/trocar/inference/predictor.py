@@ -239,11 +239,11 @@ class Predictor:
         inside = inside_padding(small, placement)
         probabilities = restore(inside, placement)
         if thresholds is not None:
-            mask = (probabilities[0] >= restore(thresholds[None], placement)[0]).astype(np.uint8)
+            mask = (probabilities[0] >= restore(thresholds[None], placement)[0]).view(np.uint8)
         elif self.threshold is None:
             mask = np.argmax(probabilities, axis=0).astype(np.uint8)
         else:
-            mask = (probabilities[0] >= self.threshold).astype(np.uint8)
+            mask = (probabilities[0] >= self.threshold).view(np.uint8)  # a quarter of the time of astype
         if self.cleanup is not None:
             mask = clean(mask, self.cleanup)
         # at network size, where the limit was fitted, and cheap whatever the size of the image
@@ -288,9 +288,9 @@ def mean_logits(one: NDArray[np.float32], other: NDArray[np.float32], *, binary:
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits to probabilities of the foreground, without overflow. Shapes: any -> the same."""
-    shrunk = np.exp(-np.abs(logits))
-    return np.asarray(np.where(logits >= 0, 1, shrunk) / (1 + shrunk), np.float32)
+    """Logits to probabilities of the foreground. Shapes: any -> the same."""
+    with np.errstate(over="ignore"):  # exp is infinite there, and 1 over it the 0 that is meant
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,41 @@
+"""The OpenVINO engine against the graph it was given, run by OpenVINO as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino
+
+
+def graph(mode: str, half: str = "half_pixel") -> Any:
+    """Logits of two classes at half the size of the frames, enlarged to it."""
+    ov = import_openvino()
+    from openvino import opset13 as ops
+
+    frames = ops.parameter([1, 16, 24, 3], np.uint8)
+    planes = ops.transpose(ops.convert(frames, np.float32), np.array([0, 3, 1, 2]))
+    kernel = np.random.default_rng(0).normal(0, 0.1, (2, 3, 3, 3)).astype(np.float32)
+    small = ops.convolution(planes, kernel, [2, 2], [1, 1], [1, 1], [1, 1])
+    size, axes = np.array([16, 24]), np.array([2, 3])
+    large = ops.interpolate(small, size, mode, "sizes", axes=axes, coordinate_transformation_mode=half)
+    return ov.Model([large], [frames])
+
+
+@pytest.mark.parametrize("how", [("linear", "half_pixel"), ("linear_onnx", "pytorch_half_pixel")])
+def test_logits_enlarged_outside_the_graph_are_those_of_the_graph(how: tuple[str, str]) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
+    as_it_is = import_openvino().Core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = np.concatenate([as_it_is([frame[None]])[0] for frame in frames])
+    engine = OpenVINOEngine(graph(*how))
+    assert engine._model.output(0).shape[2:] == [8, 12]
+    np.testing.assert_allclose(engine(frames), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", [("nearest", "half_pixel"), ("cubic", "half_pixel"), ("linear", "align_corners")])
+def test_an_enlargement_that_opencv_does_otherwise_stays_in_the_graph(how: tuple[str, str]) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
+    as_it_is = import_openvino().Core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_array_equal(OpenVINOEngine(graph(*how))(frames), as_it_is([frames])[0])
