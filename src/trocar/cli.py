@@ -76,6 +76,16 @@ DataOverrides = Annotated[
     Option("--set", metavar="data.KEY=VALUE", help="how to read the data, as data.kind=folder; may be repeated"),
 ]
 
+Smooth = Annotated[
+    Literal["none", "exponential", "flow"],
+    Option(help="average the probabilities with those of the frames before, at the same place or along the motion"),
+]
+SmoothWeight = Annotated[float, Option(metavar="W", help="share of the frames before, 0 to below 1")]
+Hysteresis = Annotated[
+    str | None,
+    Option(metavar="LOW,HIGH", help="a pixel turns on at HIGH and off below LOW, instead of at the threshold"),
+]
+
 
 def main() -> None:
     """Entry of the `trocar` command."""
@@ -555,6 +565,76 @@ def predict(
         console.print_json(summary)
     else:
         show_predictions(summary, out)
+
+
+# ------------------------------------------------------------------ live
+
+
+@verb
+def live(
+    source: Annotated[
+        str,
+        Argument(help="camera:0, an rtsp or http URL, a video file, a folder or pattern of frames, - for raw frames"),
+    ],
+    model: ModelName = None,
+    window: Annotated[bool, Option("--window", help="show it in a window instead of on a local page")] = False,
+    headless: Annotated[bool, Option("--headless", help="show it nowhere: count, and record if told to")] = False,
+    port: Annotated[
+        int, Option(min=0, max=65535, metavar="PORT", help="of the page on 127.0.0.1; 0: any free one")
+    ] = 8765,
+    seconds: Annotated[float | None, Option(min=0, help="end after so long", show_default=False)] = None,
+    loop: Annotated[bool, Option("--loop", help="a file: from its beginning again and again")] = False,
+    record: Annotated[
+        Path | None, Option(metavar="FILE", help="write what is shown to a new video file, such as seen.mp4")
+    ] = None,
+    late_ms: Annotated[float, Option(min=0, help="frames that are older when they are shown are counted")] = 200.0,
+    smooth: Smooth = "none",
+    smooth_weight: SmoothWeight = 0.5,
+    hysteresis: Hysteresis = None,
+    raw_size: Annotated[str | None, Option(metavar="WxH", help="of raw frames on stdin")] = None,
+    raw_pixels: Annotated[Literal["rgb24", "bgr24", "gray"], Option(help="of raw frames on stdin")] = "rgb24",
+    threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    min_area: MinArea = None,
+    fill_holes: FillHoles = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Show what a model finds in a feed, as it comes. Newest frame wins; Ctrl-C ends it properly, exit code 130."""
+    from trocar.console.live import announce, show_live
+    from trocar.inference.feeds import RawFormat
+    from trocar.inference.smoothing import SmoothSettings, parse_hysteresis
+    from trocar.live import live as run_live
+
+    if window and headless:
+        raise UserError("--window and --headless exclude each other", mend="give one of them")
+    summary = run_live(
+        source,
+        model,
+        view="window" if window else "headless" if headless else "page",
+        port=port,
+        late_ms=late_ms,
+        seconds=seconds,
+        loop=loop,
+        record=record,
+        smooth=SmoothSettings(smooth, smooth_weight, parse_hysteresis(hysteresis)),
+        raw=RawFormat.parse(raw_size, raw_pixels) if raw_size else None,
+        ready=announce,
+        threshold=threshold,
+        min_area=min_area or (),
+        fill_holes=fill_holes or (),
+        engine=engine,
+        device=device,
+    )
+    if json:
+        console.print_json(summary)
+    else:
+        show_live(summary)
+    if summary.error is not None:
+        console.print_error(UserError(**summary.error), as_json=False)
+        _exit(2)
+    if summary.ended == "stopped":
+        _exit(130)
 
 
 # ------------------------------------------------------------------ models

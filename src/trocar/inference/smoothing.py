@@ -163,7 +163,7 @@ class Smoother:
         earlier, self._seconds = self._seconds, seconds
         if before is None or self._mean is None:
             return True
-        paused = earlier is not None and seconds is not None and not 0 <= seconds - earlier <= PAUSE_SECONDS
+        paused = earlier is not None and seconds is not None and abs(float(seconds) - float(earlier)) > PAUSE_SECONDS
         changed = self._mean.shape != probabilities.shape
         anew = paused or changed or float(np.abs(thumb - before).mean()) > CUT_LEVELS
         self.cuts += anew
