@@ -20,6 +20,7 @@ from trocar.config import Clahe, LossSettings, ModelSettings, PreprocessSettings
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.failure import DiceBound
 from trocar.model_folder import (
+    HeldOut,
     ModelCard,
     Provenance,
     QualityLimit,
@@ -81,6 +82,25 @@ def leftovers(folder: Path) -> list[str]:
 
 
 # ------------------------------------------------------------------ writing and reading
+
+
+def test_half_precision_takes_half_the_room_and_changes_no_integer(tmp_path: Path) -> None:
+    tensors = {"kernel": torch.linspace(-3, 3, 5000), "seen": torch.tensor(70_000)}
+    write_model(tmp_path / "whole", make_card(), tensors, "licence")
+    write_model(tmp_path / "half", make_card(), tensors, "licence", half=True)
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[0] - sizes[1] == 2 * 5000
+    read = read_tensors(tmp_path / "half")
+    assert torch.equal(read["kernel"], tensors["kernel"].half())
+    assert read["seen"] == 70_000
+
+
+def test_the_readme_shows_held_out_scores_and_remarks() -> None:
+    seen = HeldOut(data="another hospital", frames=9, groups=2, dice=0.75, dice_interval=(0.5, 1.0), jaccard=None)
+    text = readme(make_card(held_out=(seen,), remarks=("Fails on white shafts.",)))
+    assert "| another hospital | this model | 9 | 2 | 0.7500 (0.5000 to 1.0000) | - | - |" in text
+    assert "\n- Fails on white shafts.\n" in text
+    assert "not seen" not in readme(make_card())
 
 
 def test_round_trip_keeps_card_and_tensors(folder: Path) -> None:

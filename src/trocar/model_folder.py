@@ -1,6 +1,6 @@
 """The model folder: what training leaves behind and everything else opens.
 
-`weights.safetensors` (float32), `model.json` (the card: architecture, classes, preprocessing, threshold, provenance,
+`weights.safetensors` (float32, or float16), `model.json` (the card: architecture, classes, preprocessing, threshold, provenance,
 scores, and the SHA-256 of every other file), `README.md` (the card for people) and `LICENSE` (of the weights). No
 pickle and no code: opening a model runs nothing. Building the network from it is `models.build`, predicting with it
 `inference.predictor`.
@@ -59,6 +59,19 @@ class Scores(Settings):
     undefined: NonNegativeInt = Field(0, description="images left out of the means: neither mask has an instrument")
     threshold: Fraction | None = Field(None, description="probability from which a pixel is instrument; null: argmax")
     resolution: str = Field("native size", description="at what size, in words")
+
+
+class HeldOut(Settings):
+    """Scores on frames that took no part in training or choosing, taken over from a report. Undefined is null."""
+
+    data: str = Field(description="what was scored, in words")
+    models: str = Field("this model", description="what was scored: this model, or others trained like it, in words")
+    frames: NonNegativeInt = Field(description="images with an instrument: those that the means are over")
+    groups: NonNegativeInt = Field(description="groups (patients, procedures, videos) they come from")
+    dice: float | None = Field(description="mean over images of Dice, at native size")
+    dice_interval: tuple[float, float] | None = Field(None, description="95 % bootstrap interval of that mean")
+    dice_median: float | None = Field(None, description="median over images")
+    jaccard: float | None = Field(None, description="mean over images of Jaccard")
 
 
 class Provenance(Settings):
@@ -150,6 +163,8 @@ class ModelCard(Settings):
     quality: QualityLimit | None = Field(None, description="when to look at a mask, fitted on validation records")
     provenance: Provenance
     scores: dict[str, Scores] = Field({}, description="by side: train, val")
+    held_out: tuple[HeldOut, ...] = Field((), description="scores on frames never trained on, latest last")
+    remarks: tuple[str, ...] = Field((), description="what whoever uses it should know, in sentences")
     exports: dict[str, Export] = Field({}, description="exported forms, by their folder: openvino, openvino-int8, ...")
     files: dict[str, str] = Field({}, description="SHA-256 of every other file of the folder")
 
@@ -185,11 +200,16 @@ class ModelCard(Settings):
 
 
 def write_model(
-    folder: str | Path, card: ModelCard, tensors: Mapping[str, Tensor | NDArray[Any]], licence_text: str
+    folder: str | Path,
+    card: ModelCard,
+    tensors: Mapping[str, Tensor | NDArray[Any]],
+    licence_text: str,
+    *,
+    half: bool = False,
 ) -> ModelCard:
     """Write a model folder whole or not at all; returns the card as written, with the digests of the files.
 
-    Floating tensors are stored as float32, others as they are. Everything is written to a hidden folder beside
+    Floating tensors are stored as float32, or with `half` as float16; others as they are. Everything is written to a hidden folder beside
     `folder` and renamed at the end, so there is never half a model (a kill between the last two renames leaves the old
     one in that hidden folder). Only a model is ever replaced: any other folder with something in it is refused.
     """
@@ -200,7 +220,7 @@ def write_model(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             new = Path(scratch) / "new"
             new.mkdir()
-            card = _fill(new, card, tensors, licence_text)
+            card = _fill(new, card, tensors, licence_text, np.float16 if half else np.float32)
             _swap(new, folder, aside=Path(scratch) / "old")
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -220,8 +240,14 @@ def _refuse_to_replace(folder: Path) -> None:
         )
 
 
-def _fill(folder: Path, card: ModelCard, tensors: Mapping[str, Tensor | NDArray[Any]], licence_text: str) -> ModelCard:
-    save_file({name: _as_array(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
+def _fill(
+    folder: Path,
+    card: ModelCard,
+    tensors: Mapping[str, Tensor | NDArray[Any]],
+    licence_text: str,
+    floats: type[np.floating[Any]],
+) -> ModelCard:
+    save_file({name: _as_array(tensor, floats) for name, tensor in tensors.items()}, folder / WEIGHTS)
     (folder / LICENCE).write_text(licence_text, encoding="utf-8", newline="\n")
     (folder / README).write_text(readme(card), encoding="utf-8", newline="\n")
     digests = {name: _digest(folder / name) for name in (WEIGHTS, README, LICENCE)}
@@ -233,13 +259,13 @@ def _fill(folder: Path, card: ModelCard, tensors: Mapping[str, Tensor | NDArray[
     return card
 
 
-def _as_array(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
-    """Numpy, C order, float32 where it is floating. safetensors would store a channels_last tensor scrambled."""
+def _as_array(tensor: Tensor | NDArray[Any], floats: type[np.floating[Any]]) -> NDArray[Any]:
+    """Numpy, C order, of the type `floats` where it is floating. safetensors would store a channels_last tensor scrambled."""
     if not isinstance(tensor, np.ndarray):
         tensor = tensor.detach().cpu()
         tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if np.issubdtype(tensor.dtype, np.floating):
-        tensor = tensor.astype(np.float32, copy=False)
+        tensor = tensor.astype(floats, copy=False)
     return np.asarray(tensor, order="C")
 
 
@@ -483,6 +509,20 @@ says how the model does elsewhere: for that, `trocar evaluate` on data it has ne
 None were taken.
 {% endif %}
 
+{% if card.held_out %}
+## On frames it has not seen
+
+| frames | what was scored | images | groups | Dice, mean | median | Jaccard |
+|---|---|---|---|---|---|---|
+{% for one in card.held_out %}
+| {{ one.data }} | {{ one.models }} | {{ one.frames }} | {{ one.groups }} | {{ one.dice | figure }}
+ {%- if one.dice_interval %} ({{ one.dice_interval[0] | figure }} to {{ one.dice_interval[1] | figure }}){% endif %} |
+ {{- " " }}{{ one.dice_median | figure }} | {{ one.jaccard | figure }} |
+{% endfor %}
+
+Means over images at native size; brackets are 95 % bootstrap intervals that resample groups, where there are several.
+
+{% endif %}
 {% if card.threshold_curve or card.calibration or card.quality %}
 ## Threshold, calibration, quality
 
@@ -530,6 +570,12 @@ prediction.mask  # uint8 (H, W), class indices
 
 ## Limits
 
+{% for remark in card.remarks %}
+- {{ remark }}
+{% endfor %}
+{% if card.remarks %}
+
+{% endif %}
 It knows what its data showed: other instruments, organs, cameras, lighting, smoke or blood may fail without a sign.
 Nobody has assessed it for clinical use. The weights have a licence of their own: see LICENSE.
 """
