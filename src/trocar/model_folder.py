@@ -1,9 +1,9 @@
 """The model folder: what training leaves behind and everything else opens.
 
-`weights.safetensors` (float32, or float16), `model.json` (the card: architecture, classes, preprocessing, threshold, provenance,
-scores, and the SHA-256 of every other file), `README.md` (the card for people) and `LICENSE` (of the weights). No
-pickle and no code: opening a model runs nothing. Building the network from it is `models.build`, predicting with it
-`inference.predictor`.
+`weights.safetensors` (float32, or float16), `model.json` (the card: architecture, classes, preprocessing, threshold,
+provenance, scores, and the SHA-256 of every other file), `README.md` (the card for people) and `LICENSE` (of the
+weights). No pickle and no code: opening a model runs nothing. Building the network from it is `models.build`, predicting
+with it `inference.predictor`.
 """
 
 from __future__ import annotations
@@ -209,9 +209,10 @@ def write_model(
 ) -> ModelCard:
     """Write a model folder whole or not at all; returns the card as written, with the digests of the files.
 
-    Floating tensors are stored as float32, or with `half` as float16; others as they are. Everything is written to a hidden folder beside
-    `folder` and renamed at the end, so there is never half a model (a kill between the last two renames leaves the old
-    one in that hidden folder). Only a model is ever replaced: any other folder with something in it is refused.
+    Floating tensors are stored as float32, or with `half` as float16; others as they are. Everything is written to a
+    hidden folder beside `folder` and renamed at the end, so there is never half a model (a kill between the last two
+    renames leaves the old one in that hidden folder). Only a model is ever replaced: any other folder with something in
+    it is refused.
     """
     folder = Path(folder)
     _refuse_to_replace(folder)
@@ -260,7 +261,7 @@ def _fill(
 
 
 def _as_array(tensor: Tensor | NDArray[Any], floats: type[np.floating[Any]]) -> NDArray[Any]:
-    """Numpy, C order, of the type `floats` where it is floating. safetensors would store a channels_last tensor scrambled."""
+    """Numpy, C order, of type `floats` if it is floating. safetensors would store a channels_last tensor scrambled."""
     if not isinstance(tensor, np.ndarray):
         tensor = tensor.detach().cpu()
         tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
