@@ -2,8 +2,8 @@
 
 `weights.safetensors` (float32, or float16), `model.json` (the card: architecture, classes, preprocessing, threshold,
 provenance, scores, and the SHA-256 of every other file), `README.md` (the card for people) and `LICENSE` (of the
-weights). No pickle and no code: opening a model runs nothing. Building the network from it is `models.build`, predicting
-with it `inference.predictor`.
+weights). No pickle and no code: opening a model runs nothing. Building the network from it is `models.build`,
+predicting with it `inference.predictor`.
 """
 
 from __future__ import annotations
