@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from trocar.cli import app
 
@@ -115,6 +117,24 @@ def test_evaluate_and_predict_with_a_run(run: Path, drawn: Path, tmp_path: Path)
     table = trocar("evaluate", drawn, "--model", run, "--out", tmp_path / "all", "--no-pictures")
     assert table.returncode == 0, table.stderr
     assert "Mean Dice" in " ".join(table.stdout.split())
+
+
+def test_with_to_stdout_nothing_but_masks_is_there(run: Path, drawn: Path, tmp_path: Path) -> None:
+    images = next((drawn / "images").iterdir())
+    command = [sys.executable, "-c", CLOSED_NETWORK, "predict", images, "--as-video", "--rate", "10", "--model", run]
+    command += ["--to-stdout", "--jsonl", "--frames", "png", "--out", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / "masks" / images.name
+    files = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+    assert len(files) == 5
+    assert done.stdout == b"".join(mask.tobytes() for mask in files)
+    assert b"1 videos" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "frames.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [0, 0.1, 0.2, 0.3, 0.4]
+    both = trocar("predict", images, "--model", run, "--to-stdout", "--json")
+    assert both.returncode == 2
+    assert "both want stdout" in both.stderr
 
 
 @pytest.mark.parametrize(

@@ -520,28 +520,72 @@ def compare(
 
 @verb
 def predict(
-    inputs: Annotated[list[str], Argument(metavar="INPUT...", help="images, videos, folders of them, or patterns")],
+    inputs: Annotated[
+        list[str],
+        Argument(
+            metavar="INPUT...",
+            help="images, videos, folders, patterns; camera:0, rtsp:// or http:// URLs, frame_%04d.png, - (stdin)",
+        ),
+    ],
     model: ModelName = None,
     out: Annotated[Path, Option(help="where masks, overlays and predictions.json go")] = Path("predictions"),
-    probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
+    masks: Annotated[bool, Option(help="write masks")] = True,
     overlays: Annotated[bool, Option(help="write overlays for looking at")] = True,
+    probabilities: Annotated[bool, Option("--probabilities", help="write probabilities as 16-bit PNG too")] = False,
+    instances: Annotated[
+        bool, Option("--instances", help="number the connected pieces of each class: images of ids, and a list")
+    ] = False,
+    frames: Annotated[
+        Literal["video", "png"], Option(help="masks of a video: one lossless video, or a PNG for each frame")
+    ] = "video",
+    jsonl: Annotated[
+        bool, Option("--jsonl", help="write frames.jsonl: a line for each frame, with run lengths as COCO has them")
+    ] = False,
+    to_stdout: Annotated[
+        bool, Option("--to-stdout", help="write every mask to stdout too, as raw bytes, and nothing else there")
+    ] = False,
+    window: Annotated[bool, Option("--window", help="show overlays in a window; Esc ends")] = False,
+    as_video: Annotated[bool, Option("--as-video", help="a folder of images is one video")] = False,
+    rate: Annotated[
+        float | None,
+        Option(
+            min=0.001, metavar="FPS", help="of folders, numbered files and raw frames; default 25", show_default=False
+        ),
+    ] = None,
+    raw_size: Annotated[
+        str | None, Option(metavar="WxH", help="of raw frames on stdin, as 720x576", show_default=False)
+    ] = None,
+    raw_format: Annotated[Literal["rgb24", "bgr24", "gray"], Option(help="of raw frames on stdin")] = "rgb24",
+    timeout: Annotated[float, Option(min=0.1, metavar="S", help="seconds to wait for a camera or URL")] = 10.0,
+    reconnects: Annotated[int, Option(min=0, help="new tries, in a row, when a camera or URL is lost")] = 3,
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
     flips: Flips = False,
     tiles: Tiles = None,
     min_area: MinArea = None,
     fill_holes: FillHoles = None,
-    instances: Annotated[
-        bool, Option("--instances", help="number the connected pieces of each class: images of ids, and a list")
-    ] = False,
-    batch_size: Annotated[int, Option(min=1, help="frames predicted at once")] = 4,
+    batch_size: Annotated[
+        int | None, Option(min=1, help="predicted at once; default 4 images, 1 frame of a video", show_default=False)
+    ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Segment images and videos: masks at the input's size, overlays, and a list of what was made."""
+    """Segment images, videos and feeds: masks at the input's size, overlays, and a list of what was made."""
+    from fractions import Fraction
+
     from trocar.console.predict import show_predictions
+    from trocar.inference.feeds import FeedOptions, RawFormat
     from trocar.inference.predict import predict as predict_all
 
+    if to_stdout and json:
+        raise UserError("--to-stdout and --json both want stdout for themselves", mend="leave one out")
+    feeds = FeedOptions(
+        rate=None if rate is None else Fraction(rate).limit_denominator(1001),
+        raw=None if raw_size is None else RawFormat.parse(raw_size, raw_format),
+        timeout_s=timeout,
+        reconnects=reconnects,
+    )
+    raw = open(1, "wb", buffering=0, closefd=False) if to_stdout else None  # noqa: SIM115 - stdout itself
     with console.counting("predicting") as progress:
         summary = predict_all(
             inputs,
@@ -550,21 +594,28 @@ def predict(
             device=device,
             engine=engine,
             batch_size=batch_size,
-            probabilities=probabilities,
+            masks=masks,
             overlays=overlays,
+            probabilities=probabilities,
+            instances=instances,
+            frames=frames,
+            lines=jsonl,
+            raw=raw,
+            window=window,
+            as_video=as_video,
+            feeds=feeds,
             threshold=threshold,
             flips=flips,
             tiles=tiles,
             min_area=min_area or (),
             fill_holes=fill_holes or (),
-            instances=instances,
             progress=progress,
             say=console.say,
         )
     if json:
         console.print_json(summary)
     else:
-        show_predictions(summary, out)
+        show_predictions(summary, out, console.err if to_stdout else console.out)
 
 
 # ------------------------------------------------------------------ live

@@ -12,7 +12,8 @@ from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
 from trocar.evaluation import Evaluation, evaluate
-from trocar.inference.predict import PredictionSummary, predict
+from trocar.inference.predict import predict
+from trocar.inference.summary import PredictionSummary
 from trocar.progress import Watcher
 from trocar.reporting.report import write_report
 from trocar.synthetic import write_dataset

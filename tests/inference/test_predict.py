@@ -4,68 +4,28 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
+from clips import Pixels, blobs, files_in, frames_of, save, save_clip
 from numpy.typing import NDArray
 
 from trocar.console.predict import show_predictions
 from trocar.errors import UserError, UserErrors
+from trocar.inference import outputs
 from trocar.inference import predict as module
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.model_folder import ModelCard, QualityLimit
-
-Pixels = NDArray[np.uint8]
-
-
-def blobs(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    """Bright and dark regions."""
-    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def save(path: Path, image: Pixels) -> Pixels:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return image
 
 
 def load(path: Path) -> NDArray[Any]:
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert stored is not None, path
     return stored
-
-
-def save_clip(path: Path, frames: Sequence[Pixels], times_ms: Sequence[int] | None = None) -> list[Pixels]:
-    """Lossless, so that what is predicted on is known."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "bgr0"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = times_ms[index] if times_ms else 40 * index
-            frame.time_base = Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return list(frames)
-
-
-def frames_of(path: Path) -> list[av.VideoFrame]:
-    with av.open(str(path)) as container:
-        return list(container.decode(video=0))
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def told(out: Path) -> dict[str, Any]:
@@ -245,16 +205,16 @@ def test_a_full_disk_stops_at_once_and_keeps_what_is_done(
     save_clip(tmp_path / "c.mkv", [blobs(rng, 40, 60)] * 3)
     full = OSError(28, "No space left on device")
     if kind == "image":
-        write = module.write_png
+        write = outputs.write_png
 
         def write_png(path: Path, array: Pixels) -> None:
             if path.name == "b.png":
                 raise full
             write(path, array)
 
-        monkeypatch.setattr(module, "write_png", write_png)
+        monkeypatch.setattr(outputs, "write_png", write_png)
     else:
-        monkeypatch.setattr(module.VideoWriter, "write", lambda *_: (_ for _ in ()).throw(full))
+        monkeypatch.setattr(outputs.VideoWriter, "write", lambda *_: (_ for _ in ()).throw(full))
     with pytest.raises(UserError, match="No space left") as caught:
         predict([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.mkv"], by_brightness, tmp_path / "out")
     assert caught.value.mend
@@ -434,8 +394,8 @@ def test_ctrl_c_leaves_playable_files_and_a_list_of_what_is_done(
 def test_memory_stays_bounded_on_a_long_video(
     tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames decoded but not yet predicted never exceed a batch."""
-    save_clip(tmp_path / "clip.mkv", [blobs(rng, 16, 16)] * 40)
+    """Frames decoded but not yet predicted: two batches ahead of two that are predicted, and one with the writer."""
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 16, 16)] * 100)
     ahead, most = 0, 0
     read, original = module.VideoReader.__iter__, by_brightness.predict_batch
 
@@ -454,7 +414,7 @@ def test_memory_stays_bounded_on_a_long_video(
     monkeypatch.setattr(module.VideoReader, "__iter__", counting)
     monkeypatch.setattr(by_brightness, "predict_batch", predicting)
     predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", batch_size=4)
-    assert most == 4
+    assert most <= 4 * (2 + 2 + 1)
 
 
 def test_progress_rises_to_the_number_of_frames(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from fractions import Fraction
@@ -338,17 +342,67 @@ def test_no_frame_leaves_no_file_and_no_old_one_is_lost(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.mp4", b"old")]
 
 
-def test_a_file_that_cannot_be_finished_leaves_no_scratch(tmp_path: Path) -> None:
+def test_a_file_of_which_nothing_can_be_played_is_not_left(tmp_path: Path) -> None:
     def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
     writer = VideoWriter(tmp_path / "a.mkv", "grey", rate=Fraction(25), time_base=TICK)
-    writer.write(np.zeros((4, 4), np.uint8), Fraction(0))
-    assert list(tmp_path.iterdir()), "the scratch file is there"
-    writer._stream = SimpleNamespace(encode=full)  # type: ignore[assignment]
+    writer._stream = SimpleNamespace(encode=full, codec_context=writer._stream.codec_context)  # type: ignore[assignment]
+    (tmp_path / f".a.{os.getpid()}.mkv").write_bytes(b"the beginning of a header")
     with pytest.raises(OSError, match="No space left"), writer:
-        pass
+        writer.frames = 1
     assert list(tmp_path.iterdir()) == []
+
+
+WRITE_UNTIL_FULL = """
+import resource, signal, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from trocar.inference.video import VideoWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+path, pixels = Path(sys.argv[1]), sys.argv[2]
+rng = np.random.default_rng(0)
+written = 0
+try:
+    with VideoWriter(path, pixels, rate=Fraction(25), time_base=Fraction(1, 25)) as writer:
+        for written in range(400):
+            shape = (64, 96, 3) if pixels == "colour" else (64, 96)
+            writer.write(rng.integers(0, 256, shape, dtype=np.uint8), Fraction(written, 25))
+except OSError as error:
+    print(written, type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes there")
+@pytest.mark.parametrize(("name", "pixels"), [("a.mp4", "colour"), ("a.mkv", "grey")])
+def test_a_full_disk_leaves_what_was_finished_before_playable(tmp_path: Path, name: str, pixels: str) -> None:
+    """The system itself refuses to write more."""
+    command = [sys.executable, "-c", WRITE_UNTIL_FULL, str(tmp_path / name), pixels]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    written = int(done.stdout.split()[0])
+    assert 20 < written < 399
+    with av.open(str(tmp_path / name)) as container:
+        frames = 0
+        with contextlib.suppress(av.FFmpegError):
+            for _ in container.decode(video=0):
+                frames += 1
+    assert frames > written // 2 if name == "a.mkv" else frames > 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_overlays_are_ordinary_mp4_once_finished(tmp_path: Path) -> None:
+    """With one index at the end of the file: players that know no fragments can play and seek."""
+    with VideoWriter(tmp_path / "a.mp4", "colour", rate=Fraction(25), time_base=TICK) as writer:
+        for index in range(60):
+            writer.write(np.full((48, 64, 3), index, np.uint8), Fraction(index, 25))
+    data, boxes = (tmp_path / "a.mp4").read_bytes(), []
+    while data:
+        size, name = struct.unpack(">I4s", data[:8])
+        boxes.append(name)
+        data = data[size:]
+    assert boxes == [b"ftyp", b"free", b"mdat", b"moov"]
 
 
 def test_times_that_do_not_rise_are_moved_up(tmp_path: Path) -> None:

@@ -5,30 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from trocar.console import out
 
 if TYPE_CHECKING:
-    from trocar.inference.predict import PredictionSummary
+    from trocar.inference.summary import PredictionSummary
 
 
-def show_predictions(summary: PredictionSummary, folder: Path) -> None:
+def show_predictions(summary: PredictionSummary, folder: Path, to: Console = out) -> None:
     """How many inputs, and where their masks are."""
     frames = sum(one.frames for one in summary.predictions)
     videos = sum(one.kind == "video" for one in summary.predictions)
-    out.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
+    to.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
     if summary.quality_limit is not None:
-        _show_quality(summary, frames)
+        _show_quality(summary, frames, to)
     for one in summary.predictions:
         if one.lost_frames or one.damaged_frames or not one.complete:
             end = "" if one.complete else "; it cannot be read to its end"
             text = f"warning: {one.file}: {one.lost_frames} frames lost, {one.damaged_frames} damaged{end}"
-            out.print(text, markup=False, soft_wrap=True)
+            to.print(text, markup=False, soft_wrap=True)
+        if one.sound and "left out" in one.sound:
+            to.print(f"warning: {one.file}: sound {one.sound}", markup=False, soft_wrap=True)
+        if one.reconnections:
+            to.print(f"warning: {one.file}: connected again {one.reconnections} times", markup=False, soft_wrap=True)
     for what in ("masks", "overlays", "probabilities", "instances"):
         if (folder / what).is_dir():
-            out.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+            to.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
 
 
-def _show_quality(summary: PredictionSummary, frames: int) -> None:
+def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:
     """How many frames are to be looked at, how many have no quality, and what that promises."""
     videos = [one for one in summary.predictions if one.kind == "video"]
     images = [one for one in summary.predictions if one.kind == "image"]
@@ -36,5 +42,5 @@ def _show_quality(summary: PredictionSummary, frames: int) -> None:
     unknown = sum(one.quality is None for one in images) + sum(one.frame_quality.count(None) for one in videos)
     text = f"{marked} of {frames} frames to look at (quality under {summary.quality_limit:.3f}; see predictions.json)"
     empty = f"; {unknown} in which nothing was found have no quality" if unknown else ""
-    out.print(text + empty, markup=False, soft_wrap=True)
-    out.print(f"the limit promises: {summary.quality_promise}", markup=False, soft_wrap=True)
+    to.print(text + empty, markup=False, soft_wrap=True)
+    to.print(f"the limit promises: {summary.quality_promise}", markup=False, soft_wrap=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from trocar.errors import UserError
@@ -19,7 +20,7 @@ from trocar.inference.feeds_from_files import NUMBER, FilesFeed, RawFeed, RawFor
 from trocar.inference.feeds_live import SCHEMES, LiveFeed, connect_to_camera, connect_to_url
 from trocar.inference.video import ANY_RATE, Frame, VideoReader
 
-__all__ = ["Feed", "RawFormat", "is_feed", "is_live", "open_feed", "shown"]
+__all__ = ["Feed", "FeedOptions", "RawFormat", "is_feed", "is_live", "open_feed", "shown"]
 
 STDIN = "-"
 
@@ -69,38 +70,49 @@ def shown(text: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def open_feed(
-    text: str,
-    *,
-    rate: Fraction | None = None,
-    raw: RawFormat | None = None,
-    timeout_s: float = 10.0,
-    reconnects: int = 3,
-    endless: bool | None = None,
-) -> Feed:
-    """Open whatever `text` names: a feed's form (`is_feed`), a folder of frames, or a video file.
+@dataclass(frozen=True)
+class FeedOptions:
+    """How a feed is opened.
 
     `rate` is that of frames which bring no times: folders, numbered files, raw (default 25). A live source that fails,
     sends nothing for `timeout_s`, or ends although it is `endless` (default: all but HTTP) is connected to again, at
     most `reconnects` times in a row. Of HTTP only what had a length can end; the rest counts as a lost connection.
     """
+
+    rate: Fraction | None = None
+    raw: RawFormat | None = None
+    timeout_s: float = 10.0
+    reconnects: int = 3
+    endless: bool | None = None
+
+
+def open_feed(text: str, options: FeedOptions | None = None, **changes: Any) -> Feed:
+    """Open whatever `text` names: a feed's form (`is_feed`), a folder of frames, or a video file.
+
+    `changes` are fields of `FeedOptions`.
+    """
+    how = replace(options or FeedOptions(), **changes)
+    rate = how.rate or ANY_RATE
     if text == STDIN:
-        if raw is None:
+        if how.raw is None:
             raise UserError("raw frames on stdin have no header", mend="say what they are: --raw-size 720x576")
-        return RawFeed(sys.stdin.buffer, raw, rate or ANY_RATE)
-    if camera := _CAMERA.fullmatch(text):
-        return LiveFeed(
-            text, connect_to_camera(camera[2] or f"/dev/video{camera[1]}", timeout_s), reconnects=reconnects
-        )
-    if _is_url(text):
-        ends = urlsplit(text).scheme in ("http", "https") if endless is None else not endless
-        connect = connect_to_url(text, timeout_s)
-        return LiveFeed(shown(text), connect, timeout_s=timeout_s, reconnects=reconnects, endless=not ends)
+        return RawFeed(sys.stdin.buffer, how.raw, rate)
     path = Path(text)
+    if path.is_file():
+        return VideoReader(path)
+    if is_live(text):
+        camera = _CAMERA.fullmatch(text)
+        if camera:
+            connect, ends = connect_to_camera(camera[2] or f"/dev/video{camera[1]}", how.timeout_s), False
+        else:
+            connect, ends = connect_to_url(text, how.timeout_s), urlsplit(text).scheme in ("http", "https")
+        endless = not ends if how.endless is None else how.endless
+        name = shown(text)
+        return LiveFeed(name, connect, timeout_s=how.timeout_s, reconnects=how.reconnects, endless=endless)
     if path.is_dir():
-        return FilesFeed(text, ordered_images(path), rate or ANY_RATE)
-    if not path.exists() and NUMBER.search(path.name):
-        return FilesFeed(text, numbered_files(path), rate or ANY_RATE)
+        return FilesFeed(text, ordered_images(path), rate)
+    if NUMBER.search(path.name):
+        return FilesFeed(text, numbered_files(path), rate)
     return VideoReader(path)
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trocar.data.files import IMAGE_SUFFIXES
 from trocar.errors import UserError
+from trocar.inference.feeds import STDIN, Feed, FeedOptions, is_feed, open_feed, shown
+from trocar.inference.feeds_from_files import NUMBER
 from trocar.inference.video import VIDEO_SUFFIXES
 
 KNOWN = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 OUTPUT_FOLDERS = ("masks", "overlays", "probabilities", "instances")
 SUMMARY = "predictions.json"  # beside these folders; it marks them as made by `predict`
+CLASSES = "classes.json"
+LINES = "frames.jsonl"
 
 
 @dataclass(frozen=True)
@@ -27,27 +32,63 @@ class Input:
 
     path: Path
     stem: str
+    feed: str | None = None  # as it was given, where it is no file: a camera, a URL, a folder as one video
 
     @property
     def is_video(self) -> bool:
-        """By its ending."""
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        """By its ending, or because it is a feed."""
+        return self.feed is not None or self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    @property
+    def name(self) -> str:
+        """As it may be written down: a URL without its secrets."""
+        return str(self.path) if self.feed is None else shown(self.feed)
+
+    def open(self, options: FeedOptions) -> Feed:
+        """The frames of a video or feed."""
+        return open_feed(self.feed or str(self.path), options)
 
 
-def gather(inputs: Sequence[str | Path]) -> tuple[list[Input], list[UserError]]:
+def gather(inputs: Sequence[str | Path], *, as_video: bool = False) -> tuple[list[Input], list[UserError]]:
     """The inputs, each once, and an error for everything named that is not there or of no use.
 
+    A folder is one video with `as_video`, else what it holds.
     Below a folder or a pattern, names that begin with a dot, other kinds of files and the outputs of earlier
     predictions are passed over. Equal stems are told apart by their folders, then by their endings (`x_png`).
     """
     found: dict[Path, tuple[Path, Path]] = {}  # resolved -> (path, path relative to what was asked for)
     problems: list[UserError] = []
+    feeds: dict[Path, str] = {}
     for entry in inputs:
+        if _is_one_video(entry, as_video):
+            key = Path(str(entry)) if is_feed(str(entry)) else Path(entry).resolve()
+            feeds[key] = str(entry)
+            found.setdefault(key, (Path(entry), Path(_feed_stem(str(entry)))))
+            continue
         base, paths = _expand(entry, problems)
         for path in paths:
             found.setdefault(path.resolve(), (path, path.relative_to(base)))
     stems = _name_all(list(found.values()))
-    return [Input(path, stem) for (path, _), stem in zip(found.values(), stems, strict=True)], problems
+    return [
+        Input(path, stem, feeds.get(key)) for (key, (path, _)), stem in zip(found.items(), stems, strict=True)
+    ], problems
+
+
+def _is_one_video(entry: str | Path, as_video: bool) -> bool:
+    path = Path(entry)
+    return (as_video and path.is_dir()) or (is_feed(str(entry)) and (str(entry) == STDIN or not path.is_file()))
+
+
+def _feed_stem(text: str) -> str:
+    """A name for the outputs of a feed, of letters, digits, _ and - only."""
+    if text == STDIN:
+        return "stdin"
+    plain = shown(text)
+    if "://" not in plain and not plain.startswith("camera:"):
+        path = Path(plain)
+        named = NUMBER.sub("", path.stem).strip("_-. ") if not path.is_dir() else path.resolve().name
+        plain = named or path.resolve().parent.name
+    return re.sub(r"[^\w-]+", "-", plain.partition("://")[2] or plain).strip("-") or "feed"
 
 
 def _expand(entry: str | Path, problems: list[UserError]) -> tuple[Path, list[Path]]:

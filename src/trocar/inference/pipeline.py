@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
@@ -21,6 +21,7 @@ from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.video import Frame
 
 WORKERS = 2  # one frame in the network, another before or after it
+MOST_BYTES = 256 << 20  # of frames on their way: of 8K two, of 4K ten
 _PATIENCE_S = 20.0  # longer than a feed waits for its source before it gives up
 
 
@@ -31,11 +32,11 @@ def stream(
     ahead: int = 2,
     workers: int = WORKERS,
     batch_size: int = 1,
-) -> Iterator[tuple[Frame, Prediction]]:
+) -> Generator[tuple[Frame, Prediction], None, None]:
     """Each frame with its prediction, in order; the same as `predictor(frame.image)` one after the other.
 
-    At most `ahead + workers` batches of frames are held. The network sees `batch_size` frames at once, and up to
-    `workers` batches at the same time if its engine can do that.
+    At most `ahead + workers` batches of frames are held, fewer of very large ones. The network sees `batch_size` frames
+    at once, and up to `workers` batches at the same time if its engine can do that.
 
     An error, wherever it comes from, is raised after the frames before it were given, and nothing more is read.
     Whoever stops early closes the generator (`contextlib.closing`): on every way out the threads have ended when it
@@ -74,6 +75,7 @@ class _Line:
         self._source = frames
         self._predict = predict
         self._threads: list[threading.Thread] = []
+        self._most = 1  # slots that fit in MOST_BYTES; the reader's own
         self._changed = threading.Condition()
         self._slots: deque[_Slot] = deque()  # read and not yet given, in order
         self._waiting: deque[_Slot] = deque()  # those of them that no worker has taken
@@ -106,7 +108,7 @@ class _Line:
         if stop := getattr(self._source, "stop", None):
             stop()
         deadline = monotonic() + _PATIENCE_S
-        for thread in self._threads:
+        for thread in reversed(self._threads):  # the reader last: nothing but it can keep us waiting
             thread.join(max(0.0, deadline - monotonic()))
 
     # -------------------------------------------------------------- threads
@@ -116,11 +118,12 @@ class _Line:
         error: BaseException | None = None
         try:
             source = iter(self._source)
-            while self._room(limit):
+            while self._room(min(limit, self._most)):
                 for frame in islice(source, batch_size):
                     batch.append(frame)  # noqa: PERF402 - one by one: what came before an error is kept
                 if not batch:
                     break
+                self._most = max(1, MOST_BYTES // sum(frame.image.nbytes for frame in batch))
                 self._add(_Slot(batch))
                 batch = []
         except BaseException as raised:  # raised again where the frames are taken

@@ -228,11 +228,12 @@ class VideoWriter:
     sides, so an odd side is made even by repeating its last row or column.
 
     The file gets its name when it is closed, which happens after an error or Ctrl-C too: what was written is then
-    playable. Nothing is left where no frame was written. Time stamps are kept as far as the container can (Matroska:
-    to the millisecond) and must rise; one that does not is moved up.
+    playable (where the disk was full, all but the last moments). Nothing is left where no frame was written. Time
+    stamps are kept as far as the container can (Matroska: to the millisecond) and must rise; one that does not is moved
+    up.
 
     `pixel_aspect` is the width of a pixel as shown over its height (MP4 keeps it; PyAV has no way to tell Matroska).
-    `sound` is copied beside the pictures, up to where they end if that is an error, and closed with the file.
+    `sound` is copied beside the pictures, up to where they end if that is an error.
     """
 
     def __init__(
@@ -257,7 +258,8 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(self._scratch.absolute()), "w")
+        options = _MP4 if path.suffix == ".mp4" else {}
+        self._container = av.open(str(self._scratch.absolute()), "w", container_options=options)
         stream = self._container.add_stream(self.codec, rate=rate, options=_OPTIONS[self.codec])
         self._stream = cast(VideoStream, stream)
         if sound is not None:
@@ -302,17 +304,19 @@ class VideoWriter:
 
     def close(self, *, whole: bool = True) -> None:
         """Write what the encoder still holds, and the rest of the sound of a `whole` video; give the file its name."""
+        finished = False
         try:
-            if self.frames:
-                self._container.mux(self._stream.encode(None))
-            if self.frames and whole and self._sound is not None:
-                self._sound.mux_until(self._container, None)
+            try:
+                if self.frames:
+                    self._container.mux(self._stream.encode(None))
+                if self.frames and whole and self._sound is not None:
+                    self._sound.mux_until(self._container, None)
+            finally:
+                self._container.close()
+            finished = True
         finally:
-            self._container.close()
-            if self._sound is not None:
-                self._sound.close()
-        if self.frames:
-            self._scratch.replace(self.path)
+            if self.frames and (finished or _is_playable(self._scratch)):
+                self._scratch.replace(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -323,6 +327,17 @@ class VideoWriter:
         finally:
             self._scratch.unlink(missing_ok=True)
 
+
+def _is_playable(path: Path) -> bool:
+    try:
+        with av.open(str(path.absolute())) as container:
+            return next(container.decode(video=0), None) is not None
+    except (av.FFmpegError, OSError):
+        return False
+
+
+# Playable up to its last second while it is written, an ordinary MP4 with one index once it is finished.
+_MP4 = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
 
 _OPTIONS = {
     "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},  # every frame stands for itself and shows damage

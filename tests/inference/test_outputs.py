@@ -1,0 +1,219 @@
+"""What `predict` writes besides masks and overlays, and of feeds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from clips import blobs, files_in, frames_of, save, save_clip
+from feed_servers import Script, mpegts, numbered_frames, serving
+from pycocotools import mask as coco
+from test_sound import clip_with_sound, packets
+
+from trocar.console.predict import show_predictions
+from trocar.errors import UserError, UserErrors
+from trocar.inference import outputs
+from trocar.inference.feeds import FeedOptions, RawFormat
+from trocar.inference.predict import predict
+from trocar.inference.predictor import Predictor
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools, decoding
+def test_lines_hold_each_mask_as_coco_has_it(tmp_path: Path, rng: np.random.Generator, by_channel: Predictor) -> None:
+    image = save(tmp_path / "a.png", blobs(rng, 40, 60))
+    frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, 33, 47) for _ in range(5)], [0, 40, 100, 120, 200])
+    predict([tmp_path / "a.png", tmp_path / "clip.mkv"], by_channel, tmp_path / "out", lines=True, batch_size=2)
+    lines = [json.loads(line) for line in (tmp_path / "out/frames.jsonl").read_text().splitlines()]
+    assert [(Path(line["file"]).name, line["frame"], line["seconds"]) for line in lines] == [
+        ("a.png", 0, None),
+        *[("clip.mkv", number, time) for number, time in enumerate([0, 0.04, 0.1, 0.12, 0.2])],
+    ]
+    for line, picture in zip(lines, [image, *frames], strict=True):
+        expected = by_channel(picture)
+        assert line["quality"] == pytest.approx(expected.quality, abs=1e-4)
+        assert (line["height"], line["width"]) == expected.mask.shape
+        found = np.zeros(expected.mask.shape, np.uint8)
+        for thing in line["objects"]:
+            region = coco.decode(thing["rle"]).astype(bool)
+            assert thing["class"] == expected.classes[thing["index"]]
+            assert thing["area"] == region.sum()
+            rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+            assert thing["bbox"] == [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
+            found[region] = thing["index"]
+        np.testing.assert_array_equal(found, expected.mask)
+    elapsed = [line["elapsed_s"] for line in lines[1:]]
+    assert elapsed == sorted(elapsed)
+    predict([tmp_path / "a.png"], by_channel, tmp_path / "out")
+    assert not (tmp_path / "out/frames.jsonl").exists(), "lines of an earlier prediction would lie beside new masks"
+
+
+def test_masks_of_a_video_as_pngs(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
+    frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(3)])
+    summary = predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", frames="png", overlays=False)
+    names = [f"masks/clip/{number:06d}.png" for number in range(3)]
+    assert files_in(tmp_path / "out") == [*names, "predictions.json"]
+    for name, frame in zip(names, frames, strict=True):
+        found = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(found, by_brightness(frame).mask * 255)
+    assert summary.predictions[0].mask == "masks/clip"
+
+
+def test_raw_masks_and_no_files(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
+    image = save(tmp_path / "a.png", blobs(rng, 40, 60))
+    frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, 33, 47) for _ in range(3)])
+    raw, out = io.BytesIO(), tmp_path / "out"
+    predict([tmp_path / "a.png", tmp_path / "clip.mkv"], by_brightness, out, raw=raw, masks=False, overlays=False)
+    expected = b"".join((by_brightness(picture).mask * 255).tobytes() for picture in (image, *frames))
+    assert raw.getvalue() == expected
+    assert files_in(out) == ["predictions.json"]
+
+
+def test_a_reader_of_raw_masks_that_goes_away_is_no_hang(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 480, 640)] * 30)
+    reading, writing = os.pipe()
+    threading.Thread(target=lambda: (os.read(reading, 1000), os.close(reading))).start()
+    with os.fdopen(writing, "wb", buffering=0) as raw, pytest.raises(UserError, match="whoever read the raw masks"):
+        predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", raw=raw)
+    entry = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert not entry["complete"] or not entry["predictions"] or not entry["predictions"][0]["complete"]
+
+
+def test_the_overlay_has_the_sound_and_the_shape_of_pixels_of_the_video(
+    tmp_path: Path, by_brightness: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip_with_sound(tmp_path / "a.mkv")
+    clip_with_sound(tmp_path / "b.mkv", codec="pcm_u8")
+    with av.open(str(tmp_path / "wide.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(12, 11)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    summary = predict([tmp_path / name for name in ("a.mkv", "b.mkv", "wide.mp4")], by_brightness, tmp_path / "out")
+    assert [one.sound for one in summary.predictions] == ["copied", "left out: MP4 cannot hold pcm_u8", None]
+    assert [data for data, _ in packets(tmp_path / "out/overlays/a.mp4")] == [
+        data for data, _ in packets(tmp_path / "a.mkv")
+    ]
+    with av.open(str(tmp_path / "out/overlays/wide.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(12, 11)
+    assert summary.predictions[2].pixel_aspect == pytest.approx(12 / 11)
+    show_predictions(summary, tmp_path / "out")
+    assert "b.mkv: sound left out: MP4 cannot hold pcm_u8" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ feeds
+
+
+def masks_of(path: Path) -> list[Any]:
+    return [frame.to_ndarray() for frame in frames_of(path)]
+
+
+def test_a_folder_and_a_pattern_as_one_video(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    images = [save(tmp_path / f"op/f_{number}.png", blobs(rng, 40, 60)) for number in (8, 9, 10)]
+    expected = [by_brightness(image).mask * 255 for image in images]
+    feeds = FeedOptions(rate=Fraction(10))
+    summary = predict([tmp_path / "op"], by_brightness, tmp_path / "a", as_video=True, feeds=feeds)
+    np.testing.assert_array_equal(masks_of(tmp_path / "a/masks/op.mkv"), expected)
+    assert [float(frame.pts * frame.time_base) for frame in frames_of(tmp_path / "a/masks/op.mkv")] == [0, 0.1, 0.2]
+    assert (summary.predictions[0].kind, summary.predictions[0].frames) == ("video", 3)
+    predict([str(tmp_path / "op/f_%d.png")], by_brightness, tmp_path / "b")
+    np.testing.assert_array_equal(masks_of(tmp_path / "b/masks/f.mkv"), expected)
+    predict([tmp_path / "op"], by_brightness, tmp_path / "c")
+    assert files_in(tmp_path / "c/masks") == ["f_10.png", "f_8.png", "f_9.png"], "without --as-video: images"
+
+
+def test_two_feeds_of_equal_name_do_not_overwrite_each_other(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    for folder in ("x/op", "y/op"):
+        save(tmp_path / folder / "1.png", blobs(rng, 40, 60))
+    predict([tmp_path / "x/op", tmp_path / "y/op"], by_brightness, tmp_path / "out", as_video=True)
+    assert files_in(tmp_path / "out/masks") == ["x/op.mkv", "y/op.mkv"]
+
+
+def test_raw_frames_from_stdin(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [blobs(rng, 40, 60) for _ in range(3)]
+    pipe = io.TextIOWrapper(io.BytesIO(b"".join(frame.tobytes() for frame in frames) + b"half"))
+    monkeypatch.setattr(sys, "stdin", pipe)
+    with pytest.raises(UserErrors, match="end inside a frame"):
+        predict(["-"], by_brightness, tmp_path / "out", feeds=FeedOptions(raw=RawFormat((60, 40))))
+    np.testing.assert_array_equal(
+        masks_of(tmp_path / "out/masks/stdin.mkv"), [by_brightness(frame).mask * 255 for frame in frames]
+    )
+
+
+def test_a_stream_from_a_server_and_no_secret_of_its_url(tmp_path: Path, by_brightness: Predictor) -> None:
+    data = mpegts(numbered_frames(20))
+    with serving(Script([data], length=len(data))) as url:
+        secret = url.replace("http://", "http://user:secret@") + "?token=secret"
+        seen: list[tuple[int, int]] = []
+        summary = predict(
+            [secret], by_brightness, tmp_path / "out", progress=lambda done, total: seen.append((done, total))
+        )
+    port = url.split(":")[2].split("/")[0]
+    assert files_in(tmp_path / "out/masks") == [f"127-0-0-1-{port}-feed.mkv"]
+    assert summary.predictions[0].frames == 20
+    assert seen[-1] == (20, 20)
+    assert "secret" not in (tmp_path / "out/predictions.json").read_text()
+
+
+def test_a_feed_that_fails_is_listed_and_the_rest_is_done(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    inputs = [str(tmp_path / "none_%d.png"), "http://127.0.0.1:9/x", tmp_path / "a.png", "-"]
+    with pytest.raises(UserErrors) as caught:
+        predict(inputs, by_brightness, tmp_path / "out", feeds=FeedOptions(timeout_s=2))
+    assert len(caught.value.errors) == 3
+    assert "raw frames on stdin have no header" in str(caught.value)
+    assert files_in(tmp_path / "out/masks") == ["a.png"]
+
+
+# ------------------------------------------------------------------ window
+
+
+def test_a_window_needs_an_opencv_with_windows(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
+    with pytest.raises(UserError, match="cannot open windows"):
+        predict([tmp_path / "a.png"], by_brightness, tmp_path / "out", window=True)
+
+
+def test_a_window_shows_overlays_until_it_is_closed(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(9)])
+    shown: list[Any] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: shown.append("closed"))
+    monkeypatch.setattr(cv2, "imshow", lambda _, look: shown.append(look.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: 27 if len(shown) == 4 else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    with pytest.raises(KeyboardInterrupt, match="window was closed"):
+        predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", window=True, overlays=False)
+    assert shown == [(40, 60, 3)] * 4 + ["closed"]
+    assert len(frames_of(tmp_path / "out/masks/clip.mkv")) == 4
+    assert outputs.Wanted(window=True).files("x", ("a", "b"), video=True).mask == "masks/x.mkv"
