@@ -417,6 +417,9 @@ def evaluate(
         str | None,
         Option(metavar="Y,X", help="height and width of a pixel: scores of outlines are then in mm; needs a tolerance"),
     ] = None,
+    edge: Annotated[
+        Literal["closed", "open"], Option(help="closed: the image's edge is outline where a mask meets it; open: not")
+    ] = "closed",
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
     overrides: DataOverrides = None,
     engine: Engine = "torch",
@@ -447,6 +450,7 @@ def evaluate(
             centreline=centreline,
             nsd_tolerance=nsd_tolerance,
             spacing_mm=_spacing(spacing_mm),
+            edge=edge,
             workers=os.cpu_count() or 1,
             progress=progress,
         )

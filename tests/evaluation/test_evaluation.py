@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -248,7 +249,7 @@ def test_outlines_are_measured_in_mm_where_a_spacing_is_given(tmp_path: Path) ->
         found = read_mask_file(masks / f"{c.record}.png") > 0
         distances = surface_distance.compute_surface_distances(truth == 1, found, (0.2, 0.4))
         assert c.nsd == pytest.approx(surface_distance.compute_surface_dice_at_tolerance(distances, 0.5), abs=1e-9)
-    assert plain.protocol["outlines"] == "in pixels of the native image; normalised surface Dice at 2 px"
+    assert plain.protocol["outlines"].startswith("in pixels of the native image; normalised surface Dice at 2 px; the")
     assert "a pixel being 0.2 mm high and 0.4 mm wide" in wide.protocol["outlines"]
     dice, nsd = wide.ceiling[2]
     ceilings = [noise_ceiling(r.mask(), (2,), tolerance=0.5, spacing=(0.2, 0.4))[2] for r in source.records]
@@ -258,6 +259,23 @@ def test_outlines_are_measured_in_mm_where_a_spacing_is_given(tmp_path: Path) ->
     assert "Normalised surface Dice at 0.5 mm" in page
     assert "HD95, mm" in page
     assert not re.search(r"at 2 px|HD95, px|distance, px", page)
+
+
+def test_the_edge_of_the_image_is_outline_or_not(tmp_path: Path) -> None:
+    """A bar across the frame, predicted one pixel lower: closed, its two ends count as outline too."""
+    truth = np.zeros((48, 64), np.uint8)
+    truth[10:20] = 1
+    image = np.full((48, 64, 3), 90, np.uint8)
+    record = Record("a", "a", "drawn", image=partial(np.copy, image), mask=partial(np.copy, truth))
+    source = replace(make_source(), records=(record,))
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.roll(truth, 1, axis=0) * 255)
+    closed, opened = (
+        evaluate(source, predictions=tmp_path, edge=edge, nsd_tolerance=0.5).rows[0] for edge in ("closed", "open")
+    )
+    assert opened.nsd == 0  # both lines are a pixel off
+    assert closed.nsd > 0.1  # the ends lie on one another
+    assert closed.boundary_iou != opened.boundary_iou
+    assert closed.dice == opened.dice
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,22 @@ def test_presence_is_told_by_what_is_predicted(pooled: Evaluation, masks: Path) 
     assert shares == [row.predicted_pixels / (48 * 64) if not row.empty_truth else 0 for row in found.rows]
 
 
+def test_frames_of_several_data_sets_are_strata(pooled: Evaluation) -> None:
+    assert not any(stratum.trait == "Data set" for stratum in pooled.strata)
+    records = [replace(r, dataset="other" if r.group == "OP1" else r.dataset) for p in pooled.parts for r in p.records]
+    mixed = replace(pooled, parts=(replace(pooled.parts[0], records=tuple(records)),))
+    found = {stratum.level: stratum.frames for stratum in mixed.strata if stratum.trait == "Data set"}
+    assert found == {"other": 4, "drawn": 8}
+
+
+def test_disagreement_is_judged_where_mirror_images_were_predicted(pooled: Evaluation) -> None:
+    assert pooled.disagreement is None
+    rows = [replace(row, disagreement=1 - (row.dice if row.dice > 0 else 0)) for row in pooled.rows]
+    found = replace(pooled, scores=replace(pooled.scores, rows=rows)).disagreement
+    assert found is not None
+    assert found.aurc == pytest.approx(found.aurc_best)  # it knows the Dice here
+
+
 def test_traits_are_those_of_image_and_truth(pooled: Evaluation) -> None:
     record = pooled.source.records[3]
     row = next(row for row in pooled.rows if row.record == record.name)

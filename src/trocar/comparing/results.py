@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trocar.config import nearest
 from trocar.errors import UserError, UserErrors
+from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import Ruler
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -255,7 +256,7 @@ def different_truth(results: Sequence[Result], records: Sequence[str]) -> list[s
     return sentences
 
 
-_OF_OUTLINES = ("nsd", "instance_nsd", "hd95", "hausdorff", "average_distance")
+_OF_OUTLINES = ("nsd", "instance_nsd", "hd95", "hausdorff", "average_distance", "boundary_iou")
 _PIXELS = Ruler()
 
 
@@ -267,7 +268,7 @@ def refuse_other_rulers(results: Sequence[Result], column: str) -> None:
     if len(set(rulers.values())) > 1:
         raise UserError(
             f"{column} was not measured alike: {'; '.join(f'{name} {one.in_words()}' for name, one in rulers.items())}",
-            mend="evaluate again with the same --nsd-tolerance and --spacing-mm",
+            mend="evaluate again with the same --nsd-tolerance, --spacing-mm and --edge",
         )
 
 
@@ -276,7 +277,8 @@ def _ruler(run: Report) -> Ruler:
     inputs = run.told.get("inputs") or {}
     spacing = inputs.get("spacing_mm")
     height_width = (float(spacing[0]), float(spacing[1])) if spacing else None
-    return Ruler(float(inputs.get("nsd_tolerance", _PIXELS.tolerance)), height_width)
+    edge: Edge = "open" if inputs.get("edge") == "open" else "closed"
+    return Ruler(float(inputs.get("nsd_tolerance", _PIXELS.tolerance)), height_width, edge)
 
 
 def label(result: Result, run: Report) -> str:

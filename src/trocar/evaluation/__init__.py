@@ -8,7 +8,7 @@ later, by predicting the few frames that are shown once more, so that memory doe
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from trocar.data.records import Side, Source
@@ -18,6 +18,7 @@ from trocar.evaluation.parts import Choices, fold_folders, parts_of_masks, parts
 from trocar.evaluation.protocol import find_warnings, protocol_in_words
 from trocar.evaluation.result import Evaluation, SideScores, View
 from trocar.evaluation.scoring import Judge, Progress, score
+from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import Ruler
 
 __all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate"]
@@ -41,6 +42,7 @@ def evaluate(
     centreline: bool = False,
     nsd_tolerance: float | None = None,
     spacing_mm: tuple[float, float] | None = None,
+    edge: Edge = "closed",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -53,6 +55,7 @@ def evaluate(
     `as_labelled` scores against the masks as they are, where the model's recipe (the notebook's) would alter them too.
     `centreline` adds clDice, which takes longer than all else. Outlines are measured in pixels, NSD at 2 unless
     `nsd_tolerance` says otherwise; with `spacing_mm` (height and width of a pixel) in mm, at a tolerance to be given.
+    `edge` is that of `metrics.boundary`.
     Masks are read and scored by so many processes; more than one needs a caller that can be imported
     (`if __name__ == "__main__"`). A model takes all cores by itself.
     Raises `UserError` / `UserErrors` for what a person can mend, every unreadable record at once.
@@ -61,7 +64,7 @@ def evaluate(
         raise UserError("give either a model or a folder of predictions", mend="--model MODEL, or --predictions DIR")
     if source.findings:
         raise UserErrors(source.findings)
-    ruler = _ruler(nsd_tolerance, spacing_mm)
+    ruler = replace(_ruler(nsd_tolerance, spacing_mm), edge=edge)
     choices = Choices(engine, threshold, flips, tiles, min_area, fill_holes)
     split_file = split if isinstance(split, Path) else None
     split = read_split(split) if isinstance(split, Path) else split
@@ -110,6 +113,7 @@ def evaluate(
             "as_labelled": as_labelled,
             "nsd_tolerance": ruler.tolerance,
             "spacing_mm": ruler.spacing_mm,
+            "edge": ruler.edge,
         },
     )
 

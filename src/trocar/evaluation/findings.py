@@ -48,7 +48,7 @@ def noise_ceilings(truths: Sequence[tuple[Record, Truth]], ruler: Ruler) -> dict
     places = np.unique(np.linspace(0, len(truths) - 1, min(len(truths), CEILING_FRAMES)).round().astype(int))
     chosen = [truths[place] for place in places]
     ceilings = [
-        noise_ceiling(truth.read(record)[1], tolerance=ruler.tolerance, spacing=ruler.spacing_mm)
+        noise_ceiling(truth.read(record)[1], tolerance=ruler.tolerance, spacing=ruler.spacing_mm, edge=ruler.edge)
         for record, truth in chosen
     ]
     groups = [record.group for record, _ in chosen]
@@ -120,6 +120,14 @@ def failure(scores: Scores, parts: Sequence[Part]) -> FailureFinding | None:
         limit=[bounds[row.fold].limit for row in scores.rows],
         promised=[bounds[row.fold].lower(row.quality) for row in scores.rows],
     )
+
+
+def failure_by_disagreement(scores: Scores) -> FailureFinding | None:
+    """How well agreement of the masks of image and mirror image finds bad frames; None where no frame has it."""
+    agreement = [1 - row.disagreement for row in scores.rows]
+    if all(map(math.isnan, agreement)):
+        return None
+    return failure_finding(agreement, [row.dice for row in scores.rows])
 
 
 def _bound(card: ModelCard | None) -> DiceBound:

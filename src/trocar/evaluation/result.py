@@ -93,7 +93,8 @@ class Evaluation:
     @cached_property
     def strata(self) -> tuple[Stratum, ...]:
         """Scores by what may make a frame hard, weakest first."""
-        return stratify(self.rows)
+        datasets = {record.name: record.dataset for part in self.parts for record in part.records}
+        return stratify(self.rows, {"Data set": [datasets[row.record] for row in self.rows]})
 
     @cached_property
     def ceiling(self) -> dict[int, tuple[Estimates, Estimates]]:
@@ -120,6 +121,11 @@ class Evaluation:
     def failure(self) -> FailureFinding | None:
         """How well the models know their bad frames; None without models."""
         return findings.failure(self.scores, self.parts)
+
+    @cached_property
+    def disagreement(self) -> FailureFinding | None:
+        """How well the disagreement of mirror images finds bad frames; None without flips."""
+        return findings.failure_by_disagreement(self.scores)
 
     @cached_property
     def stability(self) -> tuple[VideoStability, ...]:
@@ -169,6 +175,7 @@ class Evaluation:
             "thresholds": {fold: {**asdict(one), "cost": one.cost} for fold, one in self.thresholds.items()},
             "calibration": self.calibration and asdict(self.calibration),
             "failure": self.failure and asdict(self.failure),
+            "failure_by_disagreement": self.disagreement and asdict(self.disagreement),
             "presence": self.presence and asdict(self.presence),
             "stability": [asdict(video) for video in self.stability],
             "groups": [asdict(part) for part in summary.groups],

@@ -204,7 +204,7 @@ def _score_frame(
         traits=traits_of(image, mask, labelled),
         steadiness=steadiness,
         joint=frame.joint,
-        distances=frame.distances if judge.ruler.spacing_mm is None else None,
+        distances=frame.distances if judge.ruler.in_closed_pixels else None,
     )
     return Scored(
         row,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trocar.data.records import IGNORE, MaskArray
-from trocar.metrics.boundary import Distances, boundary_distances, boundary_iou
+from trocar.metrics.boundary import Distances, Edge, boundary_distances, boundary_iou
 from trocar.metrics.centreline import centreline_dice
 from trocar.metrics.instances import InstanceArray, match_instances
 from trocar.metrics.overlap import BoolArray, JointCounts, joint_counts
@@ -45,21 +45,29 @@ class Ruler:
 
     tolerance: float = NSD_TOLERANCE_PX  # of the normalised surface Dice, in that unit
     spacing_mm: tuple[float, float] | None = None  # height and width of a pixel; None: distances are in pixels
+    edge: Edge = "closed"  # whether the image's edge is contour where a mask meets it: `metrics.boundary`
 
     @property
     def unit(self) -> str:
         """`px` or `mm`."""
         return "px" if self.spacing_mm is None else "mm"
 
+    @property
+    def in_closed_pixels(self) -> bool:
+        """Whether distances are those that `boundary_distances` gives by default."""
+        return self.spacing_mm is None and self.edge == "closed"
+
     def __str__(self) -> str:
         return f"{self.tolerance:g} {self.unit}"
 
     def in_words(self) -> str:
         """For a reader who is to repeat it."""
-        if self.spacing_mm is None:
-            return f"in pixels of the native image; normalised surface Dice at {self}"
-        height, width = self.spacing_mm
-        return f"in mm, a pixel being {height:g} mm high and {width:g} mm wide; normalised surface Dice at {self}"
+        scale = "in pixels of the native image"
+        if self.spacing_mm is not None:
+            height, width = self.spacing_mm
+            scale = f"in mm, a pixel being {height:g} mm high and {width:g} mm wide"
+        edge = "counts as outline where a mask meets it" if self.edge == "closed" else "is no outline"
+        return f"{scale}; normalised surface Dice at {self}; the image's edge {edge}"
 
 
 PIXELS = Ruler()
@@ -187,13 +195,13 @@ def _outline_scores(
     pred: BoolArray, truth: BoolArray, ignore: BoolArray, ruler: Ruler, distances: Distances | None
 ) -> dict[str, float]:
     """Scores of the outline of any instrument."""
-    distances = distances or boundary_distances(pred, truth, ignore, spacing=ruler.spacing_mm)
+    distances = distances or boundary_distances(pred, truth, ignore, spacing=ruler.spacing_mm, edge=ruler.edge)
     return {
         "nsd": distances.surface_dice(ruler.tolerance),
         "hd95": distances.hausdorff(95),
         "hausdorff": distances.hausdorff(),
         "average_distance": distances.average,
-        "boundary_iou": boundary_iou(pred, truth, ignore),
+        "boundary_iou": boundary_iou(pred, truth, ignore, edge=ruler.edge),
     }
 
 
@@ -203,7 +211,7 @@ def _instance_scores(pred: InstanceArray, truth: InstanceArray, ignore: BoolArra
         "panoptic_quality": matched.panoptic_quality,
         "detection_f1": matched.detection_f1,
         "instance_dice": matched.dice,
-        "instance_nsd": matched.nsd(ruler.tolerance, ruler.spacing_mm),
+        "instance_nsd": matched.nsd(ruler.tolerance, ruler.spacing_mm, ruler.edge),
     }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trocar.data.records import IGNORE, MaskArray
-from trocar.metrics.boundary import Distances, boundary_distances
+from trocar.metrics.boundary import Distances, Edge, boundary_distances
 from trocar.metrics.overlap import BoolArray, _all_bool, _same_shape
 
 InstanceArray: TypeAlias = NDArray[np.integer[Any]]  # (H, W), 0 background, each instrument a number above 0
@@ -88,24 +88,24 @@ class InstanceScores(InstanceCounts):
         """Mean Dice over the true instances, missed ones 0; NaN where there is none. False ones do not count here."""
         return self._over_true([match.dice for match in self.matches])
 
-    def nsd(self, tolerance: float, spacing: tuple[float, float] | None = None) -> float:
+    def nsd(self, tolerance: float, spacing: tuple[float, float] | None = None, edge: Edge = "closed") -> float:
         """Mean normalised surface Dice over the true instances at a tolerance, missed ones 0.
 
         In px, or in mm where `spacing` says how high and wide a pixel is.
 
         NaN where there is none. A pair of which no known contour is left beside ignored pixels is left out.
         """
-        scores = [distances.surface_dice(tolerance) for distances in self._distances(spacing)]
+        scores = [distances.surface_dice(tolerance) for distances in self._distances(spacing, edge)]
         return self._over_true([score for score in scores if not math.isnan(score)])
 
     def _over_true(self, scores: list[float]) -> float:
         total = len(scores) + self.missed
         return sum(scores) / total if total else math.nan
 
-    def _distances(self, spacing: tuple[float, float] | None) -> list[Distances]:
+    def _distances(self, spacing: tuple[float, float] | None, edge: Edge) -> list[Distances]:
         pred, target, ignore = self._arrays
         return [
-            boundary_distances(pred == match.pred, target == match.target, ignore, spacing=spacing)
+            boundary_distances(pred == match.pred, target == match.target, ignore, spacing=spacing, edge=edge)
             for match in self.matches
         ]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.data.records import IGNORE, MaskArray
-from trocar.metrics.boundary import boundary_distances
+from trocar.metrics.boundary import Edge, boundary_distances
 from trocar.metrics.overlap import counts
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -32,6 +32,7 @@ def noise_ceiling(
     *,
     tolerance: float = 2.0,
     spacing: tuple[float, float] | None = None,
+    edge: Edge = "closed",
 ) -> dict[int, tuple[float, float]]:
     """(Dice, NSD at `tolerance`) of the instruments against themselves moved by each number of pixels.
 
@@ -51,15 +52,22 @@ def noise_ceiling(
     window = np.s_[max(0, top - margin) : top + height + margin, max(0, left - margin) : left + width + margin]
     target, ignore = instrument[window], truth[window] == IGNORE
     unknown = ignore if ignore.any() else None
-    return {shift: _against_itself(target, unknown, shift, tolerance, spacing) for shift in shifts}
+    return {shift: _against_itself(target, unknown, shift, tolerance, spacing, edge) for shift in shifts}
 
 
 def _against_itself(
-    target: BoolArray, ignore: BoolArray | None, shift: int, tolerance: float, spacing: tuple[float, float] | None
+    target: BoolArray,
+    ignore: BoolArray | None,
+    shift: int,
+    tolerance: float,
+    spacing: tuple[float, float] | None,
+    edge: Edge,
 ) -> tuple[float, float]:
     moved = [_moved(target, shift * rows, shift * columns) for rows, columns in DIRECTIONS]
     dice = [counts(pred, target, ignore).dice for pred in moved]
-    nsd = [boundary_distances(pred, target, ignore, spacing=spacing).surface_dice(tolerance) for pred in moved]
+    nsd = [
+        boundary_distances(pred, target, ignore, spacing=spacing, edge=edge).surface_dice(tolerance) for pred in moved
+    ]
     return sum(dice) / len(dice), sum(nsd) / len(nsd)
 
 
