@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,16 @@ def test_logits_enlarged_outside_the_graph_are_those_of_the_graph(how: tuple[str
     engine = OpenVINOEngine(graph(*how))
     assert engine._model.output(0).shape[2:] == [8, 12]
     np.testing.assert_allclose(engine(frames), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_calls_side_by_side_give_the_same_logits() -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (8, 1, 16, 24, 3), dtype=np.uint8)
+    one, many = (OpenVINOEngine(graph("linear"), aim=aim) for aim in ("latency", "throughput"))
+    assert one.side_by_side == 1
+    assert 1 <= many.side_by_side <= 4
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(many, frames))
+    np.testing.assert_array_equal(together, [one(frame) for frame in frames])
 
 
 @pytest.mark.parametrize("how", [("nearest", "half_pixel"), ("cubic", "half_pixel"), ("linear", "align_corners")])

@@ -46,6 +46,8 @@ def numbered(
 class Fake:
     """Gives the number of each frame back, as slow as it is told; fails at a number."""
 
+    side_by_side = 1
+
     def __init__(
         self,
         *,

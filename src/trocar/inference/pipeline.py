@@ -20,7 +20,6 @@ from time import monotonic
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.video import Frame
 
-WORKERS = 2  # one frame in the network, another before or after it
 MOST_BYTES = 256 << 20  # of frames on their way: of 8K two, of 4K ten
 _PATIENCE_S = 20.0  # longer than a feed waits for its source before it gives up
 
@@ -30,13 +29,14 @@ def stream(
     frames: Iterable[Frame],
     *,
     ahead: int = 2,
-    workers: int = WORKERS,
+    workers: int | None = None,
     batch_size: int = 1,
 ) -> Generator[tuple[Frame, Prediction], None, None]:
     """Each frame with its prediction, in order; the same as `predictor(frame.image)` one after the other.
 
     At most `ahead + workers` batches of frames are held, fewer of very large ones. The network sees `batch_size` frames
-    at once, and up to `workers` batches at the same time if its engine can do that.
+    at once. By default there is one worker more than the engine runs calls side by side, so that another frame is
+    before or after the network meanwhile.
 
     An error, wherever it comes from, is raised after the frames before it were given, and nothing more is read.
     Whoever stops early closes the generator (`contextlib.closing`): on every way out the threads have ended when it
@@ -44,7 +44,8 @@ def stream(
     `stop` is told.
     """
     line = _Line(frames, lambda batch: list(predictor.predict_batch([frame.image for frame in batch])))
-    line.start(limit=max(1, ahead) + max(1, workers), workers=max(1, workers), batch_size=max(1, batch_size))
+    workers = max(1, predictor.side_by_side + 1 if workers is None else workers)
+    line.start(limit=max(1, ahead) + workers, workers=workers, batch_size=max(1, batch_size))
     try:
         while (slot := line.next_slot()) is not None:
             if slot.error is not None:

@@ -95,7 +95,14 @@ def predict(
     if isinstance(model, Predictor):
         predictor = model
     else:
-        how: dict[str, Any] = {"flips": flips, "tiles": tiles, "min_area": min_area, "fill_holes": fill_holes}
+        aim = "throughput" if any(item.is_video for item in items) else "latency"
+        how: dict[str, Any] = {
+            "aim": aim,
+            "flips": flips,
+            "tiles": tiles,
+            "min_area": min_area,
+            "fill_holes": fill_holes,
+        }
         predictor = Predictor.open(model, device, engine=engine, threshold=threshold, **how)
     if say:
         say(f"engine: {predictor.about}")

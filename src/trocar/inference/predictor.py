@@ -28,6 +28,7 @@ from trocar.metrics.failure import disagreement, quality
 from trocar.model_folder import ModelCard, read_card, resolve_model
 
 Precision: TypeAlias = Literal["32", "bf16"]
+Aim: TypeAlias = Literal["latency", "throughput"]
 T = TypeVar("T", np.uint8, np.float32)
 
 _SUREST = 80.0  # beyond it a sigmoid is 0 in float32
@@ -102,6 +103,7 @@ class Predictor:
         engine: str = "auto",
         precision: Precision = "32",
         threads: int | None = None,
+        aim: Aim = "latency",
         threshold: float | None = None,
         flips: bool = False,
         tiles: float | None = None,
@@ -112,16 +114,18 @@ class Predictor:
 
         `engine` is torch, openvino, onnx, or auto: the best that is there, on a CPU an exported form, which agrees with
         torch as far as `card.exports` says. torch runs in float32 unless bf16 is asked for. `threads` limits those of
-        the engine, `threshold` replaces the model's own; `min_area` and `fill_holes` are areas, `AREA` or `CLASS=AREA`,
-        in pixels or % of the frame. Raises `UserError` for a model with a missing or altered file, and for an engine or
-        device that is not there.
+        the engine; with the `aim` throughput it works on several frames side by side where that is faster for many and
+        slower for each. `threshold` replaces the model's own; `min_area` and `fill_holes` are areas, `AREA` or
+        `CLASS=AREA`, in pixels or % of the frame. Raises `UserError` for a model with a missing or altered file, and
+        for an engine or device that is not there.
         """
         folder = resolve_model(model)
         card = read_card(folder)
         _checked_threshold(card, threshold)  # before the weights are loaded
         tiling.checked_scale(tiles)
         cleanup = Cleanup.parse(card.classes, min_area, fill_holes)
-        opened = open_engine(folder, card, engine=engine, device=device, precision=precision, threads=threads)
+        how = {"engine": engine, "device": device}
+        opened = open_engine(folder, card, **how, precision=precision, threads=threads, aim=aim)
         card = card.at_size(getattr(opened, "size_hw", None))
         return cls(opened, card, threshold=threshold, flips=flips, tiles=tiles, cleanup=cleanup or None)
 
@@ -129,6 +133,11 @@ class Predictor:
     def about(self) -> str:
         """The engine in one line; of a function that stands in for one, its name."""
         return str(getattr(self.engine, "about", getattr(self.engine, "__name__", type(self.engine).__name__)))
+
+    @property
+    def side_by_side(self) -> int:
+        """How many calls its engine runs at the same time."""
+        return int(getattr(self.engine, "side_by_side", 1))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from trocar.inference.engines.hardware import has_bf16, has_gpu
 from trocar.model_folder import Export, ModelCard
 
 if TYPE_CHECKING:
-    from trocar.inference.predictor import Engine, Precision
+    from trocar.inference.predictor import Aim, Engine, Precision
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino", "onnx"]
 ENGINES: Final[tuple[str, ...]] = get_args(EngineName)
@@ -31,12 +31,14 @@ def open_engine(
     device: str = "auto",
     precision: Precision = "32",
     threads: int | None = None,
+    aim: Aim = "latency",
 ) -> Engine:
     """The engine of a model folder whose card was read (and thereby its files checked).
 
     `auto` takes on a CPU the first of `FORMS` that the model has and whose library is installed, else torch; with a
     GPU, Apple's too, or where bf16 is asked for, torch. An exported form of another size than the card's is passed
-    over: it opens where its engine is named. `threads` limits those of one call; None leaves it to the library. Raises
+    over: it opens where its engine is named. `threads` limits those of the engine; None leaves it to the library. `aim`
+    is throughput where frames follow each other and none is waited for, which matters to OpenVINO only. Raises
     `UserError` for an engine that is not there, not exported, or cannot run on `device`.
     """
     if engine not in ENGINES:
@@ -51,7 +53,7 @@ def open_engine(
     if export.engine == "openvino":
         from trocar.inference.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine.open(folder / form, export, device, threads=threads)
+        return OpenVINOEngine.open(folder / form, export, device, threads=threads, aim=aim)
     from trocar.inference.engines.onnx import ONNXEngine
 
     return ONNXEngine.open(folder / form, export, device, threads=threads)

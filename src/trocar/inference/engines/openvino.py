@@ -1,9 +1,10 @@
-"""The OpenVINO engine: an exported model on the CPU, for low latency, without torch.
+"""The OpenVINO engine: an exported model on the CPU, without torch.
 
-The graph is compiled for one frame of each size it is asked for, so a batch gives the same logits as its frames one by
-one. Where its last step is to enlarge the logits, OpenCV does that: the same arithmetic in a thirtieth of the time,
-which in OpenVINO is a tenth of a whole int8 DeepLabv3+. A call takes an infer request from a pool and gives up Python's
-lock while it runs: threads may share the engine.
+The aim is `latency`, all threads for one frame, or `throughput`, several frames side by side, which waste no time on
+waiting for each other. The graph is compiled for one frame of each size it is asked for, so a batch gives the same
+logits as its frames one by one. Where its last step is to enlarge the logits, OpenCV does that: the same arithmetic in
+a thirtieth of the time, which in OpenVINO is a tenth of a whole int8 DeepLabv3+. A call takes an infer request from a
+pool and gives up Python's lock while it runs: threads may share the engine.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import queue
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -22,7 +23,11 @@ from trocar.errors import UserError
 from trocar.inference.engines.hardware import lacks_int8
 from trocar.model_folder import Export
 
+if TYPE_CHECKING:
+    from trocar.inference.predictor import Aim
+
 GRAPH: Final = "model.xml"
+MOST_AT_ONCE: Final = 4  # frames: more than decoding and drawing can keep up with
 HINTS: Final = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # arithmetic of what is not int8
 
 
@@ -51,12 +56,17 @@ def import_openvino(*, converter: bool = False) -> Any:
 class OpenVINOEngine:
     """Runs an exported graph with OpenVINO. Safe to call from several threads."""
 
-    def __init__(self, model: Any, *, precision: str = "f32", threads: int | None = None) -> None:
+    def __init__(self, model: Any, *, precision: str = "f32", threads: int | None = None, aim: Aim = "latency") -> None:
         """`model` is an `openvino.Model`; `precision` the one it was exported in: f32, bf16 or int8."""
         self._ov = import_openvino()
         self._core = self._ov.Core()
         self._model = _without_last_resize(self._ov, model)
-        self._settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+        self._settings = {
+            "PERFORMANCE_HINT": aim.upper(),
+            "PERFORMANCE_HINT_NUM_REQUESTS": str(MOST_AT_ONCE),
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "ENABLE_CPU_PINNING": "NO",  # the same cores decode and draw: a thread tied to one would wait for them
+        }
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = str(threads)
         self._lock = threading.Lock()
@@ -69,7 +79,15 @@ class OpenVINOEngine:
             self._pool(self.size_hw)  # a model that cannot be compiled is found now
 
     @classmethod
-    def open(cls, folder: Path, export: Export, device: str = "auto", *, threads: int | None = None) -> OpenVINOEngine:
+    def open(
+        cls,
+        folder: Path,
+        export: Export,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        aim: Aim = "latency",
+    ) -> OpenVINOEngine:
         """Read the exported form in `folder`. Raises `UserError` where this OpenVINO cannot."""
         if device not in ("auto", "cpu"):
             raise UserError(
@@ -77,7 +95,7 @@ class OpenVINOEngine:
             )
         ov = import_openvino()
         try:
-            return cls(ov.Core().read_model(folder / GRAPH), precision=export.precision, threads=threads)
+            return cls(ov.Core().read_model(folder / GRAPH), precision=export.precision, threads=threads, aim=aim)
         except RuntimeError as error:
             raise UserError(
                 f"OpenVINO {ov.__version__} cannot open this export: {_last_line(error)}",
@@ -90,8 +108,14 @@ class OpenVINOEngine:
         """The engine in one line."""
         count = self._threads or next((pool.threads for pool in self._pools.values()), None)
         threads = [] if count is None else [f"{count} thread{'s' * (count > 1)}"]
+        at_once = [f"{self.side_by_side} frames side by side"] if self.side_by_side > 1 else []
         slow = ["no int8 instructions here: slower"] if self._precision == "int8" and lacks_int8() else []
-        return ", ".join([f"OpenVINO {self._precision}", "CPU", *threads, *slow])
+        return ", ".join([f"OpenVINO {self._precision}", "CPU", *threads, *at_once, *slow])
+
+    @property
+    def side_by_side(self) -> int:
+        """How many calls run at the same time, each with its share of the threads."""
+        return next((pool.streams for pool in self._pools.values()), 1)
 
     def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Shapes: frames (N, h, w, 3) uint8 -> logits (N, C, h, w) float32."""
@@ -116,6 +140,7 @@ class _Requests:
 
     def __init__(self, compiled: Any) -> None:
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        self.streams = int(compiled.get_property("NUM_STREAMS"))
         self._compiled = compiled
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lent = threading.local()
