@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -217,3 +220,46 @@ def test_a_window_shows_overlays_until_it_is_closed(
     assert shown == [(40, 60, 3)] * 4 + ["closed"]
     assert len(frames_of(tmp_path / "out/masks/clip.mkv")) == 4
     assert outputs.Wanted(window=True).files("x", ("a", "b"), video=True).mask == "masks/x.mkv"
+
+
+# ------------------------------------------------------------------ Ctrl-C
+
+PREDICT_SLOWLY = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+from tiny import brightness, card
+from trocar.inference.predict import predict
+from trocar.inference.predictor import Predictor
+
+def slowly(frames):
+    time.sleep(0.02)
+    return brightness(frames)
+
+try:
+    predict([sys.argv[1]], Predictor(slowly, card()), sys.argv[2], lines=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process there")
+def test_a_real_ctrl_c_finishes_the_files(tmp_path: Path) -> None:
+    """The signal comes while threads read, predict and encode."""
+    clip_with_sound(tmp_path / "clip.mkv", seconds=40)
+    lines = tmp_path / "out/frames.jsonl"
+    command = [sys.executable, "-c", PREDICT_SLOWLY, str(tmp_path / "clip.mkv"), str(tmp_path / "out")]
+    process = subprocess.Popen([*command, str(Path(__file__).parent)])
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 30):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    (entry,) = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert 30 < entry["frames"] < 1000
+    assert not entry["complete"]
+    for output in ("masks/clip.mkv", "overlays/clip.mp4"):
+        assert len(frames_of(tmp_path / "out" / output)) in (entry["frames"], entry["frames"] + 1)
+    assert lines.read_text().count("\n") in (entry["frames"], entry["frames"] + 1)
+    sound = packets(tmp_path / "out/overlays/clip.mp4")
+    assert float(sound[-1][1]) == pytest.approx(entry["frames"] / 25, abs=0.2), "cut where the pictures end"
+    assert not list((tmp_path / "out").rglob(".*")), "no scratch files stay"

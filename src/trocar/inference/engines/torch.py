@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ class TorchEngine:
         self.device = device
         self.precision: Precision = precision
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self._one_call = threading.Lock()  # a call takes all cores; two at once would only take them from each other
 
     @classmethod
     def open(
@@ -57,7 +59,7 @@ class TorchEngine:
         """Shapes: frames (N, h, w, 3) uint8 -> logits (N, C, h, w) float32."""
         bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         try:
-            with torch.inference_mode(), bf16:
+            with self._one_call, torch.inference_mode(), bf16:
                 logits = self.network(torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
