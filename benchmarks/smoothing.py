@@ -2,12 +2,12 @@
 
     python benchmarks/smoothing.py --data ENDOVIS15/robotic --model Dataset1=RUN1 --model Dataset2=RUN2 ...
 
-Each clip is predicted with a model that has not seen it (a run of leave-one-group-out; a lone `--model RUN` is taken for
-all clips), frame after frame, and every way of smoothing is applied to the same probabilities. For each: mean Dice per
-frame at native size, flicker rate and flow-warped IoU (`trocar.metrics.stability`), as means over clips with the lowest
-and highest clip, and the milliseconds that it adds to a frame. The true masks' own steadiness stands in the last line.
-To choose a way to smooth, give models of other folds, so that the clips are validation data to them: what is chosen on
-the clips that it is reported on is flattered.
+Each clip is predicted with a model that has not seen it (a run of leave-one-group-out; a lone `--model RUN` is taken
+for all clips), frame after frame, and every way of smoothing is applied to the same probabilities. For each: mean Dice
+per frame at native size, flicker rate and flow-warped IoU (`trocar.metrics.stability`), as means over clips with the
+lowest and highest clip, and the milliseconds that it adds to a frame. The true masks' own steadiness stands in the last
+line. To choose a way to smooth, give models of other folds, so that the clips are validation data to them: what is
+chosen on the clips that it is reported on is flattered.
 """
 
 from __future__ import annotations

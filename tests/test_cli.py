@@ -137,9 +137,28 @@ def test_with_to_stdout_nothing_but_masks_is_there(run: Path, drawn: Path, tmp_p
     assert "both want stdout" in both.stderr
 
 
+def test_live_plays_a_clip_as_a_feed_and_says_what_it_did(run: Path, drawn: Path, tmp_path: Path) -> None:
+    clip, seen = next((drawn / "clip").iterdir()), tmp_path / "seen.mp4"
+    done = trocar("live", clip, "--model", run, "--port", "0", "--record", seen, "--smooth", "flow", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["ended"] == "the source ended"
+    assert document["read"] == 4 == document["shown"] + document["dropped"]
+    assert seen.is_file()
+    assert "http://127.0.0.1:" in done.stderr
+    assert "Not a medical device" in done.stderr
+    table = trocar("live", clip, "--model", run, "--headless")
+    assert table.returncode == 0, table.stderr
+    assert "4 came" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["live", "nowhere.mp4", "--window", "--headless"], ["exclude each other"]),
+        (["live", "camera:0", "--loop"], ["only files can be repeated"]),
+        (["live", "x.mp4", "--smooth", "flow", "--smooth-weight", "1"], ["weight", "mend:"]),
+        (["live", "x.mp4", "--hysteresis", "0.6,0.4"], ["hysteresis", "mend:"]),
         (["check", "nowhere"], ["no folder nowhere", "mend:"]),
         (["train", "--data", "nowhere"], ["no folder nowhere"]),
         (["train", "nonesuch"], ["no recipe nonesuch", "kvasir-instrument"]),

@@ -23,6 +23,8 @@ from trocar.errors import UserError
 
 if TYPE_CHECKING:
     from trocar.data.records import Source
+    from trocar.inference.feeds import FeedOptions
+    from trocar.inference.smoothing import SmoothSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +78,14 @@ DataOverrides = Annotated[
     Option("--set", metavar="data.KEY=VALUE", help="how to read the data, as data.kind=folder; may be repeated"),
 ]
 
+Rate = Annotated[
+    float | None,
+    Option(min=0.001, metavar="FPS", help="of folders, numbered files and raw frames; default 25", show_default=False),
+]
+RawSize = Annotated[str | None, Option(metavar="WxH", help="of raw frames on stdin, as 720x576", show_default=False)]
+RawFormatName = Annotated[Literal["rgb24", "bgr24", "gray"], Option(help="of raw frames on stdin")]
+Timeout = Annotated[float, Option(min=0.1, metavar="S", help="seconds to wait for a camera or URL")]
+Reconnects = Annotated[int, Option(min=0, help="new tries, in a row, when a camera or URL is lost")]
 Smooth = Annotated[
     Literal["none", "exponential", "flow"],
     Option(help="average the probabilities with those of the frames before, at the same place or along the motion"),
@@ -550,18 +560,14 @@ def predict(
     ] = False,
     window: Annotated[bool, Option("--window", help="show overlays in a window; Esc ends")] = False,
     as_video: Annotated[bool, Option("--as-video", help="a folder of images is one video")] = False,
-    rate: Annotated[
-        float | None,
-        Option(
-            min=0.001, metavar="FPS", help="of folders, numbered files and raw frames; default 25", show_default=False
-        ),
-    ] = None,
-    raw_size: Annotated[
-        str | None, Option(metavar="WxH", help="of raw frames on stdin, as 720x576", show_default=False)
-    ] = None,
-    raw_format: Annotated[Literal["rgb24", "bgr24", "gray"], Option(help="of raw frames on stdin")] = "rgb24",
-    timeout: Annotated[float, Option(min=0.1, metavar="S", help="seconds to wait for a camera or URL")] = 10.0,
-    reconnects: Annotated[int, Option(min=0, help="new tries, in a row, when a camera or URL is lost")] = 3,
+    rate: Rate = None,
+    raw_size: RawSize = None,
+    raw_format: RawFormatName = "rgb24",
+    timeout: Timeout = 10.0,
+    reconnects: Reconnects = 3,
+    smooth: Smooth = "none",
+    smooth_weight: SmoothWeight = 0.5,
+    hysteresis: Hysteresis = None,
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
     flips: Flips = False,
     tiles: Tiles = None,
@@ -575,20 +581,11 @@ def predict(
     json: Json = False,
 ) -> None:
     """Segment images, videos and feeds: masks at the input's size, overlays, and a list of what was made."""
-    from fractions import Fraction
-
     from trocar.console.predict import show_predictions
-    from trocar.inference.feeds import FeedOptions, RawFormat
     from trocar.inference.predict import predict as predict_all
 
     if to_stdout and json:
         raise UserError("--to-stdout and --json both want stdout for themselves", mend="leave one out")
-    feeds = FeedOptions(
-        rate=None if rate is None else Fraction(rate).limit_denominator(1001),
-        raw=None if raw_size is None else RawFormat.parse(raw_size, raw_format),
-        timeout_s=timeout,
-        reconnects=reconnects,
-    )
     raw = open(1, "wb", buffering=0, closefd=False) if to_stdout else None  # noqa: SIM115 - stdout itself
     with console.counting("predicting") as progress:
         summary = predict_all(
@@ -607,7 +604,8 @@ def predict(
             raw=raw,
             window=window,
             as_video=as_video,
-            feeds=feeds,
+            feeds=_feeds(rate, raw_size, raw_format, timeout, reconnects),
+            smooth=_smoothing(smooth, smooth_weight, hysteresis),
             threshold=threshold,
             flips=flips,
             tiles=tiles,
@@ -620,6 +618,25 @@ def predict(
         console.print_json(summary)
     else:
         show_predictions(summary, out, console.err if to_stdout else console.out)
+
+
+def _feeds(rate: float | None, raw_size: str | None, raw_format: str, timeout: float, reconnects: int) -> FeedOptions:
+    from fractions import Fraction
+
+    from trocar.inference.feeds import FeedOptions, RawFormat
+
+    return FeedOptions(
+        rate=None if rate is None else Fraction(rate).limit_denominator(1001),
+        raw=None if raw_size is None else RawFormat.parse(raw_size, raw_format),
+        timeout_s=timeout,
+        reconnects=reconnects,
+    )
+
+
+def _smoothing(kind: Literal["none", "exponential", "flow"], weight: float, hysteresis: str | None) -> SmoothSettings:
+    from trocar.inference.smoothing import SmoothSettings, parse_hysteresis
+
+    return SmoothSettings(kind, weight, parse_hysteresis(hysteresis))
 
 
 # ------------------------------------------------------------------ live
@@ -646,8 +663,11 @@ def live(
     smooth: Smooth = "none",
     smooth_weight: SmoothWeight = 0.5,
     hysteresis: Hysteresis = None,
-    raw_size: Annotated[str | None, Option(metavar="WxH", help="of raw frames on stdin")] = None,
-    raw_pixels: Annotated[Literal["rgb24", "bgr24", "gray"], Option(help="of raw frames on stdin")] = "rgb24",
+    rate: Rate = None,
+    raw_size: RawSize = None,
+    raw_format: RawFormatName = "rgb24",
+    timeout: Timeout = 10.0,
+    reconnects: Reconnects = 3,
     threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
     min_area: MinArea = None,
     fill_holes: FillHoles = None,
@@ -657,8 +677,6 @@ def live(
 ) -> None:
     """Show what a model finds in a feed, as it comes. Newest frame wins; Ctrl-C ends it properly, exit code 130."""
     from trocar.console.live import announce, show_live
-    from trocar.inference.feeds import RawFormat
-    from trocar.inference.smoothing import SmoothSettings, parse_hysteresis
     from trocar.live import live as run_live
 
     if window and headless:
@@ -672,8 +690,8 @@ def live(
         seconds=seconds,
         loop=loop,
         record=record,
-        smooth=SmoothSettings(smooth, smooth_weight, parse_hysteresis(hysteresis)),
-        raw=RawFormat.parse(raw_size, raw_pixels) if raw_size else None,
+        smooth=_smoothing(smooth, smooth_weight, hysteresis),
+        feeds=_feeds(rate, raw_size, raw_format, timeout, reconnects),
         ready=announce,
         threshold=threshold,
         min_area=min_area or (),

@@ -19,6 +19,7 @@ from trocar.inference import outputs
 from trocar.inference import predict as module
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Prediction, Predictor
+from trocar.inference.smoothing import Smoother, SmoothSettings
 from trocar.model_folder import ModelCard, QualityLimit
 
 
@@ -505,3 +506,54 @@ def test_flips_are_passed_on_and_recorded(tmp_path: Path, rng: np.random.Generat
     np.testing.assert_allclose(load(tmp_path / "out/probabilities/x.png") / 65535, expected.probabilities[0], atol=1e-4)
     assert summary.flips
     assert summary.predictions[0].disagreement == pytest.approx(expected.disagreement, abs=1e-3)
+
+
+# ------------------------------------------------------------------ smoothing
+
+
+def test_the_masks_of_a_video_are_smoothed_in_order_and_images_are_not(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    """By hand: one frame after the other through one smoother, at the times of the file."""
+    scene = blobs(rng, 60, 90) // 4 + np.uint8(90)
+    frames = [scene + np.uint8(light) for light in (0, 8, 3, 9, 1, 10)]
+    times = [0, 40, 80, 120, 1500, 1540]  # a pause, over which nothing is remembered
+    save_clip(tmp_path / "in" / "clip.mkv", frames, times)
+    image = save(tmp_path / "in" / "still.png", frames[0])
+    smooth = SmoothSettings("exponential", 0.7, (0.45, 0.55))
+    summary = predict([tmp_path / "in"], by_brightness, tmp_path / "out", smooth=smooth)
+    assert (
+        summary.smoothing == told(tmp_path / "out")["smoothing"] == "exponential, weight 0.7, hysteresis 0.45 to 0.55"
+    )
+    smoother = Smoother(smooth)
+    expected = [
+        smoother.prediction(by_brightness, frame, by_brightness(frame), ms / 1000).mask
+        for frame, ms in zip(frames, times, strict=True)
+    ]
+    plain = [by_brightness(frame).mask for frame in frames]
+    assert any((one != other).any() for one, other in zip(expected, plain, strict=True))
+    assert smoother.cuts == 1
+    found = frames_of(tmp_path / "out" / "masks" / "clip.mkv")
+    assert len(found) == 6
+    for mask, one in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mask.to_ndarray(format="gray") // 255, one)
+    still = cv2.imread(str(tmp_path / "out" / "masks" / "still.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(still // 255, by_brightness(image).mask)
+
+
+def test_smoothing_that_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, rng: np.random.Generator, by_channel: Predictor
+) -> None:
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 60, 90)])
+    with pytest.raises(UserError, match="two classes"):
+        predict([tmp_path / "clip.mkv"], by_channel, tmp_path / "out", smooth=SmoothSettings(hysteresis=(0.4, 0.6)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_promises_nothing_for_smoothed_masks(tmp_path: Path, with_a_limit: Predictor) -> None:
+    save_clip(tmp_path / "clip.mkv", [one_level(150)])
+    plain = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "plain")
+    smoothed = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "out", smooth=SmoothSettings("flow"))
+    assert not plain.quality_promise.startswith("none")
+    assert smoothed.quality_promise.startswith("none with smoothing")
+    assert plain.smoothing == "none"

@@ -41,6 +41,8 @@ def _rows(summary: LiveSummary) -> dict[str, str]:
     }
     if summary.lost or summary.damaged:
         rows["broken"] = f"{summary.lost} frames could not be decoded, {summary.damaged} were damaged"
+    if summary.reconnections:
+        rows["connection"] = f"lost and made again {summary.reconnections} times"
     if summary.smoothing != "none":
         rows["smoothing"] = f"{summary.smoothing}; began anew {summary.cuts} times"
     if recording := summary.recording:

@@ -41,6 +41,7 @@ from trocar.inference.inputs import CLASSES, LINES, OUTPUT_FOLDERS, SUMMARY, Inp
 from trocar.inference.outputs import Files, FrameKind, Lines, VideoOutputs, Wanted, Window, write_image, write_raw
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
+from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
 from trocar.inference.sound import Sound, open_sound
 from trocar.inference.summary import Predicted, PredictionSummary, Trust
 from trocar.inference.video import VideoReader, colour_codec
@@ -69,6 +70,7 @@ def predict(
     window: bool = False,
     as_video: bool = False,
     feeds: FeedOptions | None = None,
+    smooth: SmoothSettings = NO_SMOOTHING,
     threshold: float | None = None,
     flips: bool = False,
     tiles: float | None = None,
@@ -83,7 +85,8 @@ def predict(
     `Predictor` that is open already (how it predicts is then its own choice). `batch_size` frames go through the
     network at once: by default 4 images, or 1 frame of a video. `frames` says how masks of videos are written, `raw`
     takes the bytes of every mask, `lines` asks for frames.jsonl, `instances` numbers connected pieces. `as_video` takes
-    a folder for one video; `feeds` says how feeds are opened. `say` is told which engine runs.
+    a folder for one video; `feeds` says how feeds are opened, `smooth` how the masks of videos are smoothed over time.
+    `say` is told which engine runs.
 
     Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at once where
     nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and
@@ -106,8 +109,9 @@ def predict(
         predictor = Predictor.open(model, device, engine=engine, threshold=threshold, **how)
     if say:
         say(f"engine: {predictor.about}")
+    smooth.check(predictor)
     wanted = Wanted(masks, overlays, probabilities, instances, frames, lines, raw, window)
-    job = _Job(predictor, Path(out), batch_size, wanted, feeds or FeedOptions(), progress, failed=problems)
+    job = _Job(predictor, Path(out), batch_size, wanted, feeds or FeedOptions(), smooth, progress, failed=problems)
     try:
         job.start(items)
         job.run(items)
@@ -131,6 +135,7 @@ class _Job:
     batch_size: int | None
     wanted: Wanted
     feeds: FeedOptions
+    smooth: SmoothSettings
     progress: Progress | None
     failed: list[UserError]
     done: list[Predicted] = field(default_factory=list)
@@ -189,7 +194,8 @@ class _Job:
             tiles=self.predictor.tiles,
             cleanup=self.predictor.cleanup.in_words(card.classes) if self.predictor.cleanup else "",
             quality_limit=self.predictor.quality_limit,
-            quality_promise=self.predictor.quality_promise(),
+            smoothing=self.smooth.about,
+            quality_promise=self.smooth.quality_promise(self.predictor),
             versions={"trocar": __version__} | {name: version(name) for name in ("torch", "numpy", "av")},
             predictions=tuple(self.done),
             failed=tuple(error.as_dict() for error in self.failed),
@@ -241,7 +247,7 @@ class _Job:
         start = time.perf_counter()
         files = self.wanted.files(item.stem, self.predictor.classes, video=True)
         done, shape, shares, complete = 0, (0, 0), np.zeros(len(self.predictor.classes)), False
-        trust = Trust(self.predictor.quality_limit)
+        trust, smoother = Trust(self.predictor.quality_limit), Smoother(self.smooth)
         sound = open_sound(item.path) if files.overlay and isinstance(feed, VideoReader) else None
         try:
             with ExitStack() as stack:
@@ -249,7 +255,8 @@ class _Job:
                     stack.callback(sound.close)
                 outputs = stack.enter_context(VideoOutputs(self.out, files, feed, sound))
                 results = stream(self.predictor, feed, batch_size=self.batch_size or 1)
-                for frame, prediction in stack.enter_context(closing(results)):
+                for frame, found in stack.enter_context(closing(results)):
+                    prediction = smoother.prediction(self.predictor, frame.image, found, frame.seconds)
                     look = self._look(frame.image, prediction)
                     outputs.write(frame, prediction, look)
                     self._tell(item, done, frame.seconds, time.perf_counter() - start, prediction)

@@ -79,6 +79,24 @@ class SmoothSettings:
             parts.append("hysteresis {:g} to {:g}".format(*self.hysteresis))
         return ", ".join(parts) or "none"
 
+    def check(self, predictor: Predictor) -> None:
+        """Raise `UserError` where these do not fit the model."""
+        if self.hysteresis is not None and not predictor.card.binary:
+            raise UserError(
+                "hysteresis needs a model of two classes: several are told apart by the largest probability",
+                where=f"model {predictor.card.name}, classes {', '.join(predictor.classes)}",
+                mend="leave --hysteresis out",
+            )
+
+    def quality_promise(self, predictor: Predictor) -> str:
+        """What the model's quality limit promises for smoothed masks: nothing; without smoothing, what it promises."""
+        if not self.active or predictor.quality_limit is None:
+            return predictor.quality_promise()
+        return "none with smoothing: the limit was fitted on frames by themselves; it is a hint here"
+
+
+NO_SMOOTHING = SmoothSettings()
+
 
 def parse_hysteresis(text: str | None) -> tuple[float, float] | None:
     """(low, high) of `LOW,HIGH` as the command line takes it."""
@@ -146,12 +164,7 @@ class Smoother:
         """
         if not self.settings.active:
             return found
-        if self.settings.hysteresis is not None and not predictor.card.binary:
-            raise UserError(
-                "hysteresis needs a model of two classes: several are told apart by the largest probability",
-                where=f"model {predictor.card.name}, classes {', '.join(predictor.classes)}",
-                mend="leave --hysteresis out",
-            )
+        self.settings.check(predictor)
         planes = inside_padding(predictor.network_probabilities(found.network_logits), found.placement)
         smoothed = self(planes, image, seconds)
         made = predictor.finish(smoothed.probabilities, found.network_logits, found.placement, smoothed.thresholds)

@@ -71,6 +71,7 @@ class PredictionSummary(Settings):
     flips: bool = Field(False, description="whether the mirror image was predicted too and averaged")
     tiles: float | None = Field(None, description="scale at which larger frames were cut into tiles; null: they shrank")
     cleanup: str = Field("", description="what was changed in the masks after the network, in words; empty: nothing")
+    smoothing: str = Field("none", description="how the masks of videos were smoothed over time; images never are")
     quality_limit: float | None = Field(None, description="frames of a lower quality are to be looked at")
     quality_promise: str = Field("none", description="what the limit promises, and on which assumption")
     versions: dict[str, str]

@@ -62,6 +62,11 @@ class NewestFrame:
         """Frames decoded with errors, so far."""
         return self._damaged_before + self._feed.damaged
 
+    @property
+    def reconnections(self) -> int:
+        """How often a lost connection was made again, so far."""
+        return int(getattr(self._feed, "reconnected", 0))  # only feeds that have a connection
+
     def take(self, timeout_s: float) -> Arrival | None:
         """The newest frame that nobody has taken, as soon as there is one; None where none came in time, or at the end.
 

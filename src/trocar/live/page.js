@@ -30,6 +30,7 @@ function show(now) {
     const missed = now.recording.missed ? `, ${now.recording.missed} left out` : "";
     about.push(`recording ${now.recording.file}: ${now.recording.frames} frames${missed}`);
   }
+  if (now.reconnections) about.push(`connected again ${now.reconnections} times`);
   if (now.lost) about.push(`${now.lost} frames could not be decoded`);
   if (now.damaged) about.push(`${now.damaged} frames decoded with errors`);
   place("about").textContent = `${about.filter(Boolean).join(" · ")}.`;

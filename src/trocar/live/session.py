@@ -22,9 +22,9 @@ from trocar.config import Settings
 from trocar.data.records import ImageArray
 from trocar.errors import UserError
 from trocar.inference.draw import overlay
-from trocar.inference.feeds import STDIN, Feed, RawFormat, is_live, open_feed, shown
+from trocar.inference.feeds import STDIN, Feed, FeedOptions, is_live, open_feed, shown
 from trocar.inference.predictor import Predictor
-from trocar.inference.smoothing import Smoother, SmoothSettings
+from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
 from trocar.live.figures import Figures
 from trocar.live.newest import Arrival, NewestFrame
 from trocar.live.page import PORT, Page
@@ -37,7 +37,6 @@ Ended: TypeAlias = Literal[
 ]
 
 LATE_MS = 200.0
-NO_SMOOTHING = SmoothSettings()
 _POLL_S = 0.2  # how soon the end of the time is seen where no frame comes
 
 
@@ -57,6 +56,7 @@ class LiveSummary(Settings):
     late_ms: float
     lost: int = Field(description="frames that could not be decoded; they are not in `read`")
     damaged: int = Field(description="frames decoded with errors; shown as they are")
+    reconnections: int = Field(description="how often a lost connection was made again")
     cuts: int = Field(description="how often smoothing forgot what was before: cuts, pauses")
     frames_per_second: float | None = Field(description="shown, over all the time; null where nothing was")
     latency_ms: dict[str, float | None] = Field(description="p50, p95, p99 from arrival to the finished overlay")
@@ -75,15 +75,16 @@ def live(
     loop: bool = False,
     record: Path | None = None,
     smooth: SmoothSettings = NO_SMOOTHING,
-    raw: RawFormat | None = None,
+    feeds: FeedOptions | None = None,
     ready: Callable[[str], None] | None = None,
     **opening: Any,
 ) -> LiveSummary:
     """Show what a model finds in a feed, until it ends, `seconds` are over or Ctrl-C; returns what was done.
 
     `source` is whatever `open_feed` takes; files are played at their own rate, with `loop` again and again. `model` is
-    as for `predict`; `opening` goes to `Predictor.open`. `ready` is told the address of the page. Raises `UserError`
-    where it cannot begin; what fails later (the source, the recording) is in the summary's `error`.
+    as for `predict`; `feeds` says how a feed is opened; `opening` goes to `Predictor.open`. `ready` is told the address
+    of the page. Raises `UserError` where it cannot begin; what fails later (the source, the recording) is in the
+    summary's `error`.
     """
     from_clock = is_live(source) or source == STDIN
     if loop and from_clock:
@@ -91,7 +92,7 @@ def live(
     predictor = model if isinstance(model, Predictor) else Predictor.open(model, **opening)
     return run(
         shown(source),
-        lambda: open_feed(source, raw=raw),
+        lambda: open_feed(source, feeds),
         predictor,
         own_pace=not from_clock,
         loop=loop,
@@ -121,6 +122,7 @@ def run(
     ready: Callable[[str], None] | None = None,
 ) -> LiveSummary:
     """As `live`, with a feed that `feed` opens, under this name, and a predictor that is open."""
+    smooth.check(predictor)
     session = _Session(name, predictor, Figures(late_ms), smooth, seconds)
     session.warm_up()
     newest = NewestFrame(feed, own_pace=own_pace, loop=loop)
@@ -157,9 +159,8 @@ class _Session:
         self._quality = math.nan
 
     def warm_up(self) -> None:
-        """Predict a black frame: an engine takes longer for its first, and settings that do not fit show."""
-        blank = np.zeros((*self.predictor.preprocess.size_hw, 3), np.uint8)
-        Smoother(self.smoother.settings).prediction(self.predictor, blank, self.predictor(blank))
+        """Predict a black frame: an engine takes longer for its first."""
+        self.predictor(np.zeros((*self.predictor.preprocess.size_hw, 3), np.uint8))
 
     def open(
         self,
@@ -276,6 +277,7 @@ class _Session:
             "late_ms": figures.late_ms,
             "lost": newest.lost if newest else 0,
             "damaged": newest.damaged if newest else 0,
+            "reconnections": newest.reconnections if newest else 0,
             "cuts": self.smoother.cuts,
             "latency_ms": figures.latency_ms(),
             "recording": self.recording.about() if self.recording else None,
