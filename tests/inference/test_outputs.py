@@ -26,6 +26,7 @@ from test_sound import clip_with_sound, packets
 from trocar.console.predict import show_predictions
 from trocar.errors import UserError, UserErrors
 from trocar.inference import outputs
+from trocar.inference import predict as module
 from trocar.inference.feeds import FeedOptions, RawFormat
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
@@ -194,27 +195,29 @@ def test_a_feed_that_fails_is_listed_and_the_rest_is_done(
 # ------------------------------------------------------------------ window
 
 
-def test_a_window_needs_an_opencv_with_windows(
-    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path / "a.png", blobs(rng, 40, 60))
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
-    with pytest.raises(UserError, match="cannot open windows"):
-        predict([tmp_path / "a.png"], by_brightness, tmp_path / "out", window=True)
-
-
 def test_a_window_shows_overlays_until_it_is_closed(
     tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(9)])
     shown: list[Any] = []
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: shown.append("closed"))
-    monkeypatch.setattr(cv2, "imshow", lambda _, look: shown.append(look.shape))
-    monkeypatch.setattr(cv2, "waitKey", lambda _: 27 if len(shown) == 4 else -1)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+
+    class Fake:
+        def __init__(self, title: str) -> None:
+            assert "trocar" in title
+
+        def show(self, look: np.ndarray) -> None:
+            shown.append(look.shape)
+
+        def closed(self) -> bool:
+            return len(shown) == 4
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("closed")
+
+    monkeypatch.setattr(module, "Window", Fake)
     with pytest.raises(KeyboardInterrupt, match="window was closed"):
         predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", window=True, overlays=False)
     assert shown == [(40, 60, 3)] * 4 + ["closed"]

@@ -128,6 +128,35 @@ def test_what_cannot_be_opened_leaves_nothing_open(predictor: Predictor, tmp_pat
     assert there.read_text() == "mine"
 
 
+def test_a_window_that_is_closed_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+
+    class Fake:
+        def __init__(self, title: str) -> None:
+            assert "a feed" in title
+
+        def show(self, picture: NDArray[np.uint8], text: str) -> None:
+            shown.append((picture.shape, text))
+
+        def closed(self) -> bool:
+            return len(shown) == 3
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("closed")
+
+    monkeypatch.setattr(sessions, "Window", Fake)
+    step = InStep()
+    summary = run("a feed", lambda: step.feed(10**6), Predictor(step.engine, make_card()), view="window")
+    assert summary.ended == "the window was closed"
+    assert summary.shown == 3
+    assert [one[0] for one in shown[:3]] == [(48, 64, 3)] * 3
+    assert "latency" in shown[2][1]
+    assert shown[3:] == ["closed"]
+
+
 # ------------------------------------------------------------------ smoothing
 
 

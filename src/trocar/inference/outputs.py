@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
@@ -245,31 +242,3 @@ def write_raw(raw: io.RawIOBase, prediction: Prediction) -> None:
             where="stdout",
             mend="let it read to the end; what came before is done",
         ) from None
-
-
-class Window:
-    """Shows overlays as they come. Esc, q or closing it stops like Ctrl-C."""
-
-    _NAME = "trocar (research use, not a medical device)"
-
-    def __init__(self) -> None:
-        gui = re.search(r"GUI:\s+(\S+)", cv2.getBuildInformation())
-        if gui is None or gui[1] == "NONE":
-            raise UserError(
-                "the OpenCV that is installed cannot open windows",
-                mend="pip install opencv-python in place of opencv-python-headless, or look at the overlay video",
-            )
-        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise UserError("there is no display to open a window on", mend="look at the overlay video instead")
-        cv2.namedWindow(self._NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-
-    def show(self, look: ImageArray) -> None:
-        """Show an overlay; raises KeyboardInterrupt where the window was closed."""
-        cv2.imshow(self._NAME, cv2.cvtColor(look, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(1) & 0xFF
-        if key in (27, ord("q")) or cv2.getWindowProperty(self._NAME, cv2.WND_PROP_VISIBLE) < 1:
-            raise KeyboardInterrupt("stopped: the window was closed")
-
-    def close(self) -> None:
-        """Close it."""
-        cv2.destroyWindow(self._NAME)

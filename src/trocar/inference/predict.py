@@ -38,13 +38,14 @@ from trocar.errors import UserError, UserErrors
 from trocar.inference.draw import overlay
 from trocar.inference.feeds import Feed, FeedOptions
 from trocar.inference.inputs import CLASSES, LINES, OUTPUT_FOLDERS, SUMMARY, Input, gather
-from trocar.inference.outputs import Files, FrameKind, Lines, VideoOutputs, Wanted, Window, write_image, write_raw
+from trocar.inference.outputs import Files, FrameKind, Lines, VideoOutputs, Wanted, write_image, write_raw
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
 from trocar.inference.sound import Sound, open_sound
 from trocar.inference.summary import Predicted, PredictionSummary, Trust
 from trocar.inference.video import VideoReader, colour_codec
+from trocar.inference.window import Window
 
 IMAGES_AT_ONCE = 4
 
@@ -168,7 +169,7 @@ class _Job:
                 if self.wanted.lines:
                     self.lines = stack.enter_context(closing(Lines(self.out)))
                 if self.wanted.window:
-                    self.window = stack.enter_context(closing(Window()))
+                    self.window = stack.enter_context(Window("trocar predict"))
                 images = (item for item in items if not item.is_video)
                 for batch in _batches(images, self.batch_size or IMAGES_AT_ONCE):
                     self._images(batch)
@@ -223,7 +224,7 @@ class _Job:
             files = self.wanted.files(item.stem, self.predictor.classes, video=False)
             pieces = write_image(self.out, files, image, prediction)
             if self.window:
-                self.window.show(overlay(image, prediction.mask))
+                self._show(self.window, overlay(image, prediction.mask))
             seconds = shared_seconds + time.perf_counter() - start
             self._tell(item, 0, None, seconds, prediction)
             trust = Trust(self.predictor.quality_limit)
@@ -264,7 +265,7 @@ class _Job:
                     trust.add(prediction)
                     self._report(item, done)
                     if self.window and look is not None:
-                        self.window.show(look)
+                        self._show(self.window, look)
             complete = True
         finally:  # after the files are closed, also on Ctrl-C
             if done:
@@ -285,6 +286,11 @@ class _Job:
                     complete=complete,
                     **trust.of_video(),
                 )
+
+    def _show(self, window: Window, look: ImageArray) -> None:
+        window.show(look)
+        if window.closed():
+            raise KeyboardInterrupt("stopped: the window was closed")
 
     def _look(self, image: ImageArray, prediction: Prediction) -> ImageArray | None:
         return overlay(image, prediction.mask) if self.wanted.overlays or self.window else None

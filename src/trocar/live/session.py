@@ -25,6 +25,7 @@ from trocar.inference.draw import overlay
 from trocar.inference.feeds import STDIN, Feed, FeedOptions, is_live, open_feed, shown
 from trocar.inference.predictor import Predictor
 from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
+from trocar.inference.window import Window
 from trocar.live.figures import Figures
 from trocar.live.newest import Arrival, NewestFrame
 from trocar.live.page import PORT, Page
@@ -178,10 +179,8 @@ class _Session:
             if ready is not None:
                 ready(page.url)
         elif view == "window":
-            from trocar.live.window import Window  # Tk is not everywhere
-
-            window = stack.enter_context(Window(self.name, self.state))
-            self.shows.append(window.show)
+            window = stack.enter_context(Window(f"trocar live {self.name}"))
+            self.shows.append(lambda picture: window.show(picture, self._caption()))
             self.closed_by_user = window.closed
         if record is not None:
             self.recording = stack.enter_context(Recording(record, rate))
@@ -242,6 +241,16 @@ class _Session:
             "quality_limit": limit,
             "look_at": None if limit is None or known is None else known < limit,
         }
+
+    def _caption(self) -> str:
+        """The figures in a line."""
+        now, rate = self.figures.recent_latency_ms(), self.figures.recent_rate()
+        if math.isnan(rate):
+            return ""
+        return (
+            f"latency {now['p50']:.0f} ms, 99 % under {now['p99']:.0f} ms; {rate:.1f} frames a second; "
+            f"{self._dropped()} dropped, {self.figures.late} late"
+        )
 
     def summary(self) -> LiveSummary:
         """What was done."""

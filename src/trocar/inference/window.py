@@ -1,9 +1,11 @@
-"""A window of this desktop that shows a live feed, with Tk, which comes with most Pythons. Used by one thread."""
+"""A window of this desktop for pictures as they come, with Tk, which comes with most Pythons. Used by one thread.
+
+Not OpenCV's: the OpenCV that trocar installs (headless) has none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Self
 
 import numpy as np
 
@@ -16,24 +18,25 @@ NOTICE = "For research only. Not a medical device."
 
 
 class Window:
-    """Shows pictures with figures below them; a context manager."""
+    """Shows pictures, each in place of the last, with a line below; a context manager. Esc and q close it too."""
 
-    def __init__(self, name: str, figures: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, title: str) -> None:
         try:
             import tkinter
         except ImportError:
             raise _no_window("this Python comes without Tk") from None
-        self._figures = figures
-        self._closed = False
         try:
             self._root = tkinter.Tk()
         except tkinter.TclError as error:
             raise _no_window(str(error)) from None
-        self._root.title(f"trocar live {name}")
+        self._closed = False
+        self._root.title(title)
         self._root.protocol("WM_DELETE_WINDOW", self._close)
+        for key in ("<Escape>", "q"):
+            self._root.bind(key, lambda _: self._close())
         self._image = tkinter.PhotoImage(master=self._root)
         tkinter.Label(self._root, image=self._image, borderwidth=0).pack()
-        self._text = tkinter.Label(self._root, text=NOTICE, anchor="w", justify="left")
+        self._text = tkinter.Label(self._root, text=NOTICE, anchor="w")
         self._text.pack(fill="x")
         self._root.update()
 
@@ -45,36 +48,23 @@ class Window:
         self._root.update()
         return self._closed
 
-    def show(self, picture: ImageArray) -> None:
-        """Show a picture and the figures of now. Shapes: (H, W, 3) uint8 RGB."""
+    def show(self, picture: ImageArray, text: str = "") -> None:
+        """Show a picture, and the text after the notice. Shapes: (H, W, 3) uint8 RGB."""
         scale = SIDE_PX / max(picture.shape[:2])
         if scale < 1:
             height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
             picture = resize_image(picture, (height, width))
         head = f"P6 {picture.shape[1]} {picture.shape[0]} 255\n".encode()
         self._image.configure(data=head + np.ascontiguousarray(picture).tobytes(), format="ppm")
-        self._text.configure(text=f"{NOTICE}  {caption(self._figures())}")
+        self._text.configure(text=f"{NOTICE}  {text}")
         self._root.update()
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._root.destroy()
 
 
-def caption(now: dict[str, Any]) -> str:
-    """The figures in a line."""
-    rate, latency = now["frames_per_second"], now["recent_latency_ms"]
-    if rate is None:
-        return ""
-    return (
-        f"latency {latency['p50']:.0f} ms, 99 % under {latency['p99']:.0f} ms; {rate:.1f} frames a second; "
-        f"{now['dropped']} dropped, {now['late']} late"
-    )
-
-
 def _no_window(why: str) -> UserError:
-    return UserError(
-        f"no window can be opened: {why}", mend="leave --window out and look at the page, or use --headless"
-    )
+    return UserError(f"no window can be opened: {why}", mend="leave --window out")
