@@ -160,7 +160,7 @@ def test_live_plays_a_clip_as_a_feed_and_says_what_it_did(run: Path, drawn: Path
         (["live", "x.mp4", "--smooth", "flow", "--smooth-weight", "1"], ["weight", "mend:"]),
         (["live", "x.mp4", "--hysteresis", "0.6,0.4"], ["hysteresis", "mend:"]),
         (["check", "nowhere"], ["no folder nowhere", "mend:"]),
-        (["train", "--data", "nowhere"], ["no folder nowhere"]),
+        (["train", "--data", "nowhere"], ["no folder ", "/nowhere"]),
         (["train", "nonesuch"], ["no recipe nonesuch", "kvasir-instrument"]),
         (["train", "--set", "train.epoch=5"], ["unknown setting train.epoch", "train.epochs"]),
         (["train", "--set", "train.batch_size=1"], ["train.accumulate"]),

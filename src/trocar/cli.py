@@ -731,6 +731,30 @@ def models(
         show_models(entries)
 
 
+# ------------------------------------------------------------------ cache
+
+
+@verb
+def cache(
+    action: Annotated[Literal["list", "clear"], Argument(metavar="[list|clear]", help="what to do")] = "list",
+    older_than: Annotated[
+        float | None, Option(min=0, metavar="DAYS", help="clear: only what was not used for so many days")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List or clear what is kept to save time: prepared frames of trainings, and what checks found out."""
+    from trocar import caching
+    from trocar.console.cache import show_cache, show_cleared
+
+    if action == "list" and older_than is not None:
+        raise UserError("--older-than is an option of clearing", mend=f"trocar cache clear --older-than {older_than:g}")
+    found = caching.cache() if action == "list" else caching.clear_cache(older_than)
+    if json:
+        console.print_json(found.to_dict())
+    else:
+        (show_cache if action == "list" else show_cleared)(found)
+
+
 # ------------------------------------------------------------------ figures
 
 

@@ -490,7 +490,13 @@ class TrainSettings(Settings):
     )
     memory_mb: NonNegativeInt = Field(
         4096,
-        description="prepared frames are held in memory up to this; above it they are read anew each epoch",
+        description="prepared frames that are not kept on disk are held in memory up to this; above it they are read "
+        "anew each epoch",
+    )
+    prepared_gb: NonNegativeFloat = Field(
+        20.0,
+        description="prepared frames are kept on disk, in the user's cache folder, for all trainings together up to "
+        "this; 0: none are, see docs/cache.md",
     )
 
     @field_validator("batch_size")

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trocar.data.cache_folder import cache_folder
 from trocar.data.checks import CheckReport, cache, check, checking
-from trocar.data.checks.cache import Cache, cache_folder, key_of, open_cache
+from trocar.data.checks.cache import Cache, key_of, open_cache
 from trocar.data.checks.facts import examine, facts_from_json
 from trocar.data.files import write_jpeg, write_png
 from trocar.data.sources import open_source

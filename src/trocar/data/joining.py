@@ -80,7 +80,7 @@ def rooted(settings: DataSettings) -> DataSettings:
         name: one.model_copy(update={"source": str(Path(one.source).expanduser().resolve())})
         for name, one in settings.sources.items()
     }
-    source = None if settings.source is None else str(Path(settings.source).resolve())
+    source = None if settings.source is None else str(Path(settings.source).expanduser().resolve())
     return settings.model_copy(update={"source": source, "sources": sources})
 
 

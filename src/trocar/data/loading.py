@@ -1,4 +1,4 @@
-"""Records to batches: prepared once, held in memory where they fit.
+"""Records to batches: prepared once, kept in the store on disk, or held in memory where they fit.
 
 The order depends on seed and epoch alone, whatever the number of worker processes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,6 +22,7 @@ from trocar.config import PreprocessSettings
 from trocar.data.augment import Augment
 from trocar.data.preprocess import Placement, PreparedMask, altered_mask, place, prepare_image, prepare_mask
 from trocar.data.records import ImageArray, MaskArray, Record, join_classes
+from trocar.data.store import Store
 from trocar.errors import UserError, UserErrors
 
 Progress = Callable[[int, int], None]  # called with (done, total)
@@ -42,8 +44,8 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
 
     An index beyond the records begins again at the first: a further draw of a record in one epoch (see `draws`).
 
-    Up to `memory_mb` the prepared frames are read once and held; above it each is read anew whenever asked for. Both
-    give the same samples.
+    Prepared frames come from the store, where one is given. What it cannot keep is read once and held, up to
+    `memory_mb`; above it each is read anew whenever asked for. All give the same samples.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         augment: Augment | None = None,
         seed: int = 0,
         memory_mb: int = 4096,
+        store: Store | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.records = list(records)
@@ -64,12 +67,22 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         self.training = training  # whether the recipe's mask steps apply
         self.augment = augment
         self.seed = seed
-        self._frames: Tensor | None = None
+        self._store = store
+        self._rows: list[Path | None] = [None] * len(self.records)
+        self._frames: Tensor | None = None  # of the records that are held
         self._masks: Tensor | None = None
+        self._held: dict[int, int] = {}  # their place by index
         height, width = settings.size_hw
         self._mask_type = torch.float32 if settings.mask_resize == "bilinear" else torch.uint8
-        if len(records) * height * width * (3 + self._mask_type.itemsize) <= memory_mb * 2**20:
-            self._hold(progress)
+        problems: dict[int, UserError] = {}
+        if store is not None:
+            variant = "training" if training and settings.mask_steps else ""
+            self._rows = store.rows(self.records, self._read, variant=variant, problems=problems, progress=progress)
+        left = [index for index, row in enumerate(self._rows) if row is None and index not in problems]
+        if len(left) * height * width * (3 + self._mask_type.itemsize) <= memory_mb * 2**20:
+            self._hold(left, problems, progress)
+        if problems:
+            raise UserErrors([problems[index] for index in sorted(problems)])
 
     def __len__(self) -> int:
         return len(self.records)
@@ -78,11 +91,7 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         epoch, index = key
         draw, index = divmod(index, len(self.records))
         name = self.records[index].name
-        if self._frames is not None and self._masks is not None:
-            frame, mask = self._frames[index], self._masks[index]
-        else:
-            prepared = self._read(self.records[index])
-            frame, mask = _as_tensor(prepared[0]), _as_tensor(prepared[1])
+        frame, mask = self._prepared(index)
         if self.augment is not None:
             drawn = f"{name}#{draw}" if draw else name  # the same record again in this epoch, changed otherwise
             frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=drawn)
@@ -101,28 +110,35 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
             generator=own,
         )
 
+    def _prepared(self, index: int) -> tuple[Tensor, Tensor]:
+        spot = self._held.get(index)
+        if spot is not None and self._frames is not None and self._masks is not None:
+            return self._frames[spot], self._masks[spot]
+        row = self._rows[index]
+        stored = self._store.read(row) if self._store is not None and row is not None else None
+        frame, mask = stored or self._read(self.records[index])
+        return _as_tensor(frame), _as_tensor(mask)
+
     def _read(self, record: Record) -> tuple[ImageArray, PreparedMask]:
         image, mask = record.read()
         if self.join:
             mask = join_classes(mask)
         return prepare_image(image, self.settings)[0], prepare_mask(mask, self.settings, training=self.training)
 
-    def _hold(self, progress: Progress | None) -> None:
+    def _hold(self, indices: Sequence[int], problems: dict[int, UserError], progress: Progress | None) -> None:
         height, width = self.settings.size_hw
-        frames = torch.empty((len(self), height, width, 3), dtype=torch.uint8)
-        masks = torch.empty((len(self), height, width), dtype=self._mask_type)
-        problems: list[UserError] = []
-        for index, record in enumerate(self.records):
+        frames = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
+        masks = torch.empty((len(indices), height, width), dtype=self._mask_type)
+        for spot, index in enumerate(indices):
             try:
-                frame, mask = self._read(record)
-                frames[index], masks[index] = _as_tensor(frame), _as_tensor(mask)
+                frame, mask = self._read(self.records[index])
+                frames[spot], masks[spot] = _as_tensor(frame), _as_tensor(mask)
             except UserError as problem:
-                problems.append(problem)
+                problems[index] = problem
             if progress is not None:
-                progress(index + 1, len(self))
-        if problems:
-            raise UserErrors(problems)
+                progress(spot + 1, len(indices))
         self._frames, self._masks = frames, masks
+        self._held = {index: spot for spot, index in enumerate(indices)}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from trocar.data.files import atomic_write_text
 from trocar.data.loading import NativeMasks, PreparedSet, default_workers, draws, fixed_batches_plan, shuffled_plan
 from trocar.data.records import Record, Source
 from trocar.data.splits import Fold, read_split
+from trocar.data.store import Store, open_store
 from trocar.devices import choose_device, choose_precision
 from trocar.errors import UserError
 from trocar.losses import build_loss
@@ -110,6 +111,7 @@ class Training:
         self.classes = ("background", "instrument") if self.join else source.classes
         self.settings = self.recipe.train
         self.loss = build_loss(self.recipe.loss, len(self.classes))
+        self.store: Store | None = None
         self.position = Position()
         self.kept: dict[str, Tensor] = {}
         self.checkpoints = run / "checkpoints"
@@ -117,6 +119,13 @@ class Training:
 
     def run(self) -> RunResult:
         """Train from the newest checkpoint (or the start) to the model folder."""
+        try:
+            return self._run()
+        finally:
+            if self.store is not None:
+                self.store.close()
+
+    def _run(self) -> RunResult:
         with deterministic(enabled=self.settings.deterministic), explained_memory():
             self._prepare_data()
             self._build()
@@ -131,6 +140,13 @@ class Training:
 
     def _prepare_data(self) -> None:
         recipe = self.recipe
+        self.store = open_store(
+            self.source,
+            recipe.preprocess,
+            join=self.join,
+            limit=int(self.settings.prepared_gb * 1e9),
+            say=self.watcher.message,
+        )
         records = {side: self.source.select(self.fold.side(side)) for side in ("train", "val")}
         self.train_set = self._prepare(
             "training frames", records["train"], training=True, augment=Augment(recipe.augment)
@@ -157,6 +173,7 @@ class Training:
             augment=augment,
             seed=self.settings.seed,
             memory_mb=self.settings.memory_mb,
+            store=self.store,
             progress=lambda done, total: self.watcher.preparing(what, done, total),
         )
 

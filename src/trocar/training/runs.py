@@ -99,7 +99,7 @@ def _open_data(recipe: Recipe) -> tuple[Source, Split]:
 
 
 def _open_source(recipe: Recipe) -> Source:
-    source = open_data(recipe.data)
+    source = open_data(rooted(recipe.data))  # as `resume` will: prepared frames are known by absolute paths
     if source.findings:
         raise UserErrors(source.findings)
     return source

@@ -9,10 +9,8 @@ one is: nothing but time is lost.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,27 +18,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from trocar import __version__
+from trocar.data.cache_folder import cache_folder, state_of_files
 from trocar.data.checks.facts import Facts, facts_from_json
 from trocar.data.records import Record
 
 FORMAT = 1
 MOST_BYTES = 2 << 30  # of the file, about a million records: beyond it, it is begun anew
-FRESH_SECONDS = 2  # a file changed so lately could change again within the clock's grain: not remembered
 
 _SECONDS_BETWEEN_WRITES = 2.0
 
 T = TypeVar("T")
-
-
-def cache_folder() -> Path:
-    """Where trocar keeps what it can make again: TROCAR_CACHE, else `trocar` in the user's cache folder."""
-    if os.environ.get("TROCAR_CACHE"):
-        return Path(os.environ["TROCAR_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "trocar"
-    if sys.platform == "darwin" and "XDG_CACHE_HOME" not in os.environ:
-        return Path.home() / "Library" / "Caches" / "trocar"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trocar"
 
 
 def key_of(record: Record) -> str | None:
@@ -51,12 +38,11 @@ def key_of(record: Record) -> str | None:
     try:
         # pickled to be hashed, never to be loaded: a reader is named by its function and all it is called with
         reader = pickle.dumps((record.name, record.image, record.mask, record.instances), protocol=4)
-        states = [(str(path.absolute()), path.stat()) for path in record.files]
-    except (pickle.PicklingError, AttributeError, TypeError, OSError):
+    except (pickle.PicklingError, AttributeError, TypeError):
         return None
-    if not states or max(state.st_mtime for _, state in states) > time.time() - FRESH_SECONDS:
+    files = state_of_files(record)
+    if files is None:
         return None
-    files = [(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states]
     return hashlib.blake2b(repr((FORMAT, __version__, files)).encode() + reader, digest_size=16).hexdigest()
 
 

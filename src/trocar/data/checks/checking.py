@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 from trocar.data.checks import rules
 from trocar.data.checks.cache import Cache, key_of, open_cache
 from trocar.data.checks.facts import Facts, examine, image_digest
 from trocar.data.checks.findings import KINDS, CheckReport
-from trocar.data.files import IMAGE_SUFFIXES
 from trocar.data.records import Record, Source
+from trocar.data.threads import in_threads, threads_for
 
 Progress = Callable[[int, int], None]  # records read, records in all
-
-T = TypeVar("T")
-
-_MOST_ON_A_VIDEO = 8  # threads: a video keeps its last 16 frames, and who comes later makes it begin again
-_AHEAD = 16  # records begun for each thread before the first is waited for
 
 
 def check(
@@ -58,7 +49,8 @@ def _all_facts(records: Sequence[Record], cache: Cache, progress: Progress | Non
     """The facts of each record, and how many of them were remembered."""
     keys = [key_of(record) for record in records] if cache.keeps else [None] * len(records)
     known = [cache.facts(key) for key in keys]
-    read = _in_threads(examine, [record for record, fact in zip(records, known, strict=True) if fact is None])
+    left = [record for record, fact in zip(records, known, strict=True) if fact is None]
+    read = in_threads(examine, left, threads_for(left))
     facts: list[Facts] = []
     for key, fact in zip(keys, known, strict=True):
         if fact is None:
@@ -74,7 +66,8 @@ def _digests(records: Sequence[Record], facts: Sequence[Facts], positions: Seque
     """Digests of the images of some records; those that are not known yet are read whole for it."""
     keys = [f"{key}-digest" if cache.keeps and (key := key_of(records[i])) else None for i in positions]
     known = [facts[i].digest or cache.text(key) for i, key in zip(positions, keys, strict=True)]
-    read = _in_threads(image_digest, [records[i] for i, text in zip(positions, known, strict=True) if text is None])
+    left = [records[i] for i, text in zip(positions, known, strict=True) if text is None]
+    read = in_threads(image_digest, left, threads_for(left))
     digests = []
     for key, text in zip(keys, known, strict=True):
         digest = next(read) if text is None else text
@@ -82,21 +75,3 @@ def _digests(records: Sequence[Record], facts: Sequence[Facts], positions: Seque
             cache.remember(key, digest)
         digests.append(digest)
     return digests
-
-
-def _in_threads(work: Callable[[Record], T], records: Sequence[Record]) -> Iterator[T]:
-    """The results in order, a bounded number of records ahead. OpenCV and Pillow decode side by side in threads."""
-    threads = os.cpu_count() or 1
-    if any(not path.name.lower().endswith(IMAGE_SUFFIXES) for record in records for path in record.files[:1]):
-        threads = min(threads, _MOST_ON_A_VIDEO)
-    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="check")
-    begun: deque[Future[T]] = deque()
-    try:
-        for record in records:
-            begun.append(pool.submit(work, record))
-            if len(begun) > _AHEAD * threads:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
