@@ -118,7 +118,9 @@ def test_a_loop_over_nothing_ends() -> None:
 
 def test_a_file_is_played_at_its_own_rate() -> None:
     """Ten frames of 50 a second take 0.18 s at least, and each is as old as its time says."""
-    newest = NewestFrame(lambda: ScriptedFeed(10, rate=Fraction(50)), own_pace=True)
+    asked: list[float] = []  # when the frame after each was asked for: that is when it is decoded
+    feed = ScriptedFeed(10, rate=Fraction(50), after=lambda number: asked.append(time.monotonic()))
+    newest = NewestFrame(lambda: feed, own_pace=True)
     begun = time.monotonic()
     newest.start()
     arrivals = []
@@ -129,6 +131,7 @@ def test_a_file_is_played_at_its_own_rate() -> None:
     newest.close()
     assert newest.read == 10
     first = arrivals[0]
+    assert all(when >= first.at + (n + 1) / 50 - 1e-6 for n, when in enumerate(asked))
     for one in arrivals:
         late = one.at - (first.at + float(one.frame.seconds - first.frame.seconds))
         assert (

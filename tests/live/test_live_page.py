@@ -237,6 +237,7 @@ def test_a_viewer_who_takes_nothing_is_let_go_and_holds_nobody_up(
 
 
 def test_a_request_that_never_ends_is_let_go(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pages._Handler.timeout == pages.PATIENCE_S
     monkeypatch.setattr(pages._Handler, "timeout", 0.2)
     with socket.create_connection(("127.0.0.1", port_of(page))) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Never: ")
@@ -244,8 +245,9 @@ def test_a_request_that_never_ends_is_let_go(page: Page, monkeypatch: pytest.Mon
         assert slow.recv(100) == b""
 
 
-def test_closing_ends_viewers_and_idle_connections(rng: np.random.Generator) -> None:
-    """The fixture sees that no thread is left."""
+def test_closing_ends_viewers_and_idle_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not wait until those who say nothing run out of time. The fixture sees that no thread is left."""
+    monkeypatch.setattr(pages._Handler, "timeout", None)
     with Page(dict, port=0) as page:
         page.show(grey(3))
         held: list[Any] = [connect(page, path) for path in ("/video", "/video", "/events", "/events")]
