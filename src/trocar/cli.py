@@ -710,6 +710,58 @@ def live(
         _exit(130)
 
 
+# ------------------------------------------------------------------ bench
+
+
+@verb
+def bench(
+    model: Annotated[
+        Path | None,
+        Argument(
+            metavar="[MODEL]",
+            help="model folder, run, or a name that `trocar models` lists; none: the one that ships",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        Option(
+            "--input", metavar="VIDEO", help="a video or a folder of frames; none: a clip is drawn", show_default=False
+        ),
+    ] = None,
+    size: Annotated[str, Option(metavar="WxH", help="of the drawn clip")] = "720x576",
+    frames: Annotated[int, Option(min=1, help="of each pass; a shorter input begins anew")] = 200,
+    seconds: Annotated[float | None, Option(min=0.1, help="ends a pass after this time", show_default=False)] = None,
+    threads: Annotated[
+        int | None, Option(min=1, help="of the engine; none: what it takes by itself", show_default=False)
+    ] = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure what each part of predicting costs here, frames a second from end to end, memory and cold start."""
+    from trocar import bench as measuring
+    from trocar.console.bench import show_bench
+
+    with console.counting("measuring") as progress:
+        result = measuring.bench(
+            model,
+            source=source,
+            size_hw=measuring.parse_size(size),
+            engine=engine,
+            device=device,
+            threads=threads,
+            frames=frames,
+            seconds=seconds,
+            progress=progress,
+            say=console.say,
+        )
+    if json:
+        console.print_json(result)
+    else:
+        show_bench(result)
+
+
 # ------------------------------------------------------------------ models
 
 

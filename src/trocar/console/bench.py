@@ -1,0 +1,47 @@
+"""How `trocar bench` speaks on the terminal."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from trocar.console import out
+
+if TYPE_CHECKING:
+    from trocar.bench import Bench
+
+
+def show_bench(result: Bench) -> None:
+    """The stages, the whole of it, memory and cold start; and on what machine."""
+    height, width = result.network_hw
+    rows, columns = result.frame_hw
+    _line(f"{result.model} at {height}x{width}, {result.engine}; frames of {rows}x{columns} (height x width)")
+    table = Table(box=None, pad_edge=False)
+    for column in (f"ms, of {result.frames} frames", "p50", "p95", "p99", "processor"):
+        table.add_column(column, justify="left" if column.startswith("ms") else "right")
+    for stage, times in result.stages.items():
+        table.add_row(stage, *(f"{value:.2f}" for value in (times.p50, times.p95, times.p99, times.processor)))
+    out.print(table)
+    table = Table(box=None, pad_edge=False)
+    for column in ("end to end, writing", "frames/s", "over network alone", "processor ms a frame"):
+        table.add_column(column, justify="left" if column.startswith("end") else "right")
+    for name, run in result.end_to_end.items():
+        label = {"both": "masks and overlays"}.get(name, name)
+        table.add_row(label, f"{run.frames_per_second:.1f}", f"{run.overhead:+.0%}", f"{run.processor_ms:.1f}")
+    out.print(table)
+    _line(f"engine of these: {result.engine_of_stream}")
+    memory = result.memory
+    if memory.peak_mb is not None:
+        growth = memory.growth_mb_per_1000_frames
+        slope = "" if growth is None else f", {growth:+.1f} MB in 1000 frames"
+        _line(f"memory: {memory.peak_mb:.0f} MB at most{slope}")
+    if result.cold_start_s:
+        _line(f"new process to the first mask: {median(result.cold_start_s):.2f} s")
+    facts = result.machine
+    _line(f"machine: {facts['cpu']}, {facts['cores']} cores, {' '.join(facts['flags']) if facts['flags'] else ''}")  # type: ignore[arg-type]
+
+
+def _line(text: str) -> None:
+    out.print(text, markup=False, soft_wrap=True)
