@@ -807,6 +807,69 @@ def cache(
         (show_cache if action == "list" else show_cleared)(found)
 
 
+# ------------------------------------------------------------------ export
+
+
+@verb
+def export(
+    model: Annotated[str, Argument(help="model folder, or the run that made it")],
+    to: Annotated[Literal["openvino", "onnx"], Option(help="engine that is to run it")],
+    int8: Annotated[bool, Option("--int8", help="in int8, calibrated on training records")] = False,
+    precision: Annotated[Literal["f32", "bf16"], Option(help="arithmetic otherwise; bf16: openvino only")] = "f32",
+    data: Annotated[
+        Path | None,
+        Option(metavar="SOURCE", help="labelled frames to calibrate and judge with; default: those of the model's run"),
+    ] = None,
+    split: Annotated[Path | None, Option(help="split file of that data; default: that of the model's run")] = None,
+    size: Annotated[
+        str | None, Option(metavar="HEIGHTxWIDTH", help="of its frames; default: the size the model was trained with")
+    ] = None,
+    dynamic: Annotated[bool, Option("--dynamic", help="leave height and width of its frames open")] = False,
+    dice_limit: Annotated[
+        float | None,
+        Option(min=0, help="by how much the mean Dice may fall; 0.002, in int8 0.005", show_default=False),
+    ] = None,
+    pixel_limit: Annotated[float, Option(min=0, max=1, help="share of the pixels that may differ")] = 0.01,
+    frames: Annotated[int, Option(min=1, help="at most so many records judge it, and as many calibrate int8")] = 100,
+    overrides: DataOverrides = None,
+    json: Json = False,
+) -> None:
+    """Write the model's network for another engine, if its masks are those of PyTorch on validation records."""
+    from trocar.console.export import show_exported
+    from trocar.export import export as export_model
+    from trocar.model_folder import resolve_model
+
+    if int8 and precision != "f32":
+        raise UserError("--int8 and --precision name two arithmetics", mend="leave one of them out")
+    folder = resolve_model(model)
+    opened = None if data is None else _open(data, overrides, run=folder.parent)
+    with console.TrainingProgress() as watcher:
+        made = export_model(
+            folder,
+            to=to,
+            precision="int8" if int8 else precision,
+            data=opened,
+            split=split,
+            size_hw=None if size is None else _height_and_width(size),
+            dynamic=dynamic,
+            dice_limit=dice_limit,
+            pixel_limit=pixel_limit,
+            frames=frames,
+            watcher=watcher,
+        )
+    if json:
+        console.print_json(made.as_dict())
+    else:
+        show_exported(made)
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise UserError(f"{text!r} is no size", mend="give HEIGHTxWIDTH, such as --size 512x512")
+    return int(height), int(width)
+
+
 # ------------------------------------------------------------------ figures
 
 

@@ -9,15 +9,17 @@ predicting with it `inference.predictor`.
 from __future__ import annotations
 
 import csv
+import ctypes
 import hashlib
 import json
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import jinja2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -129,6 +131,45 @@ class QualityLimit(Settings):
     assumption: str = Field(description="what is promised and under which assumption, or why nothing is, in words")
 
 
+class FrameAgreement(Settings):
+    """How far an exported form and PyTorch agree on one frame."""
+
+    record: str = Field(description="name of the record")
+    probability: float = Field(description="largest difference of a probability, at network size")
+    pixels: Fraction = Field(description="share of the pixels whose class differs, at native size")
+    dice_torch: float | None = Field(description="Dice of PyTorch's mask; null: no instrument in truth")
+    dice: float | None = Field(description="Dice of the exported form's mask")
+
+    @property
+    def drop(self) -> float:
+        """By how much Dice falls; 0 where it is not defined."""
+        return 0.0 if self.dice is None or self.dice_torch is None else self.dice_torch - self.dice
+
+
+class Agreement(Settings):
+    """How far an exported form and PyTorch agree on validation records, and what was allowed: the gate."""
+
+    frames: NonNegativeInt = Field(description="records compared")
+    records: str = Field(description="where these and the calibration records come from, in words")
+    probability: float = Field(description="largest difference of a probability in any frame")
+    pixels: Fraction = Field(description="share of the pixels whose class differs, mean over frames")
+    dice_torch: float = Field(description="mean Dice of PyTorch's masks over the frames that show an instrument")
+    dice: float = Field(description="the same of the exported form")
+    dice_limit: float = Field(description="by how much the mean Dice was allowed to fall")
+    pixel_limit: float = Field(description="share of the pixels that was allowed to differ")
+    worst: tuple[FrameAgreement, ...] = Field((), description="frames that differ most; agreement.csv has all")
+
+    @property
+    def drop(self) -> float:
+        """By how much the mean Dice falls."""
+        return self.dice_torch - self.dice
+
+    @property
+    def within(self) -> bool:
+        """Whether both limits are kept."""
+        return self.drop <= self.dice_limit and self.pixels <= self.pixel_limit
+
+
 class Export(Settings):
     """One exported form of the network, in a folder of its own inside the model."""
 
@@ -139,6 +180,8 @@ class Export(Settings):
     )
     created: str = Field(description="when, ISO 8601 with zone")
     versions: dict[str, str] = Field({}, description="versions of the libraries that made it")
+    in_float: tuple[str, ...] = Field((), description="int8: layers kept in float, for which the masks suffered most")
+    agreement: Agreement = Field(description="how far its masks agree with those of PyTorch")
 
 
 class ModelCard(Settings):
@@ -210,9 +253,9 @@ def write_model(
     """Write a model folder whole or not at all; returns the card as written, with the digests of the files.
 
     Floating tensors are stored as float32, or with `half` as float16; others as they are. Everything is written to a
-    hidden folder beside `folder` and renamed at the end, so there is never half a model (a kill between the last two
-    renames leaves the old one in that hidden folder). Only a model is ever replaced: any other folder with something in
-    it is refused.
+    hidden folder beside `folder` and renamed at the end, so there is never half a model (on other systems than Linux a
+    kill between the last two renames leaves the old one in that hidden folder). Only a model is ever replaced: any
+    other folder with something in it is refused.
     """
     folder = Path(folder)
     _refuse_to_replace(folder)
@@ -230,6 +273,61 @@ def write_model(
             mend="free space there, or give a folder that may be written to",
         ) from error
     return card
+
+
+def add_export(folder: str | Path, key: str, export: Export, write: Callable[[Path], None]) -> ModelCard:
+    """Add an exported form to a model, or replace the one of the same key; all else stays. Returns the new card.
+
+    `write` fills the folder of the form. The model is made anew beside itself, of hard links, and changes places with
+    the old one when it is complete: whatever stops this, there is a whole model, the old or the new.
+    """
+    folder = Path(folder).resolve()
+    card = read_card(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            new = Path(scratch) / "new"
+            _link_all(folder, new, leave_out={CARD, README, key})
+            (new / key).mkdir()
+            write(new / key)
+            card = card.model_copy(update={"exports": {**card.exports, key: export}})
+            (new / README).write_text(readme(card), encoding="utf-8", newline="\n")
+            others = {name: digest for name, digest in card.files.items() if PurePosixPath(name).parts[0] != key}
+            added = [README, *(path.relative_to(new).as_posix() for path in _files(new / key))]
+            card = card.model_copy(update={"files": others | {name: _digest(new / name) for name in added}})
+            (new / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+            _sync([new / CARD, *(new / name for name in added)])
+            _swap(new, folder, aside=Path(scratch) / "old")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the exported form: {error.strerror or error}",
+            where=str(folder / key),
+            mend="free space there, or copy the model to a folder that may be written to",
+        ) from error
+    return card
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _link_all(folder: Path, new: Path, leave_out: set[str]) -> None:
+    """The files of a folder once more, without taking space where the disk can do that."""
+    new.mkdir()
+    for path in _files(folder):
+        name = path.relative_to(folder)
+        if name.parts[0] in leave_out:
+            continue
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, new / name)
+        except OSError:
+            shutil.copy2(path, new / name)
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # renaming must not overtake the content on a power cut
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -254,9 +352,7 @@ def _fill(
     digests = {name: _digest(folder / name) for name in (WEIGHTS, README, LICENCE)}
     card = card.model_copy(update={"files": digests})
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())  # renaming must not overtake the content on a power cut
+    _sync(folder.iterdir())
     return card
 
 
@@ -271,6 +367,8 @@ def _as_array(tensor: Tensor | NDArray[Any], floats: type[np.floating[Any]]) -> 
 
 
 def _swap(new: Path, folder: Path, aside: Path) -> None:
+    if folder.exists() and _exchange(new, folder):
+        return
     try:
         if folder.exists():
             folder.rename(aside)
@@ -279,6 +377,18 @@ def _swap(new: Path, folder: Path, aside: Path) -> None:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
         raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names at once, which Linux can; False where that is not to be had."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:  # an old or another C library
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def _digest(path: Path) -> str:
@@ -524,6 +634,21 @@ None were taken.
 Means over images at native size; brackets are 95 % bootstrap intervals that resample groups, where there are several.
 
 {% endif %}
+{% if card.exports %}
+## Exported forms
+
+| folder | frames | Dice of PyTorch | Dice | pixels that differ | probabilities differ by up to | layers in float |
+|---|---|---|---|---|---|---|
+{% for key, e in card.exports.items() %}
+| {{ key }} | {{ "%dx%d" | format(*e.size_hw) if e.size_hw else "any size" }} | {{ e.agreement.dice_torch | figure }} |
+ {{- " " }}{{ e.agreement.dice | figure }} | {{ "%.3f" | format(100 * e.agreement.pixels) }} % |
+ {{- " " }}{{ e.agreement.probability | figure }} | {{ e.in_float | length }} |
+{% endfor %}
+
+Compared on validation frames, by `trocar export`. On a CPU the first of openvino-int8, openvino-bf16, openvino,
+onnx-int8 and onnx is taken; `--engine torch` takes the weights themselves.
+
+{% endif %}
 {% if card.threshold_curve or card.calibration or card.quality %}
 ## Threshold, calibration, quality
 
@@ -584,6 +709,8 @@ Nobody has assessed it for clinical use. The weights have a licence of their own
 
 def readme(card: ModelCard) -> str:
     """The card for people, as Markdown."""
+    import jinja2  # only who writes a model waits for it
+
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

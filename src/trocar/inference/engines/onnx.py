@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,20 @@ from trocar.model_folder import Export
 GRAPH: Final = "model.onnx"
 CPU: Final = "CPUExecutionProvider"
 GPU: Final = ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # the faster one first
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, with its telemetry off: importing 1.32 starts that, on Linux too."""
+    silence_onnxruntime()
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where somebody imported it before
+    return onnxruntime
+
+
+def silence_onnxruntime() -> None:
+    """Keep its telemetry off, whoever imports it in this process: it reads this once, on import."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class ONNXEngine:
@@ -51,9 +66,7 @@ class ONNXEngine:
 
 def open_session(graph: Path | bytes, device: str = "auto", *, threads: int | None = None) -> Any:
     """A session of ONNX Runtime on `device`: auto (a GPU where the build has one), cpu, cuda, cuda:N."""
-    import onnxruntime as ort
-
-    ort.disable_telemetry_events()
+    ort = import_onnxruntime()
     there = ort.get_available_providers()
     kind, _, number = device.partition(":")
     gpus = [(name, {"device_id": int(number or 0)}) for name in GPU if name in there]
