@@ -59,11 +59,14 @@ NAMES = (
 SIDES = (0, 1, 2, 255, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
 
+LARGEST = 2**22  # bytes of a spoilt file
+
+
 def mutate(data: bytes, suffix: str, rng: random.Random) -> tuple[str, bytes]:
     """A name of what was done, and the spoilt file. `suffix` (.png) says what kinds of it are drawn more."""
     special = SPECIAL.get(suffix.lower(), ())
     chosen = rng.choice(special) if special and rng.random() < 0.7 else rng.choice(ANY)
-    return chosen.__name__.strip("_"), chosen(data, rng)
+    return chosen.__name__, chosen(data, rng)[:LARGEST]
 
 
 def mutate_often(data: bytes, suffix: str, rng: random.Random, most: int = 3) -> tuple[str, bytes]:

@@ -257,8 +257,8 @@ def edit(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"format": 1,', "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
+        (b'{"format": 1,', "no JSON"),
+        (b"\xff\xfe\x00", "cannot read the model's card"),
         (b"[]", "names no format"),
         (b"{}", "names no format"),
         (b'{"format": 1}', "problems"),

@@ -99,6 +99,7 @@ Hysteresis = Annotated[
 
 def main() -> None:
     """Entry of the `trocar` command."""
+    console.escape_what_cannot_be_printed()
     app()
 
 
@@ -111,6 +112,12 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except UserError as error:
             console.print_error(error, as_json=bool(kwargs.get("json")))
+            _exit(2)
+        except PermissionError as error:  # wherever it comes from, it is for the user to grant
+            told = UserError(
+                f"no permission: {error.strerror}", where=str(error.filename), mend="grant it, or choose another place"
+            )
+            console.print_error(told, as_json=bool(kwargs.get("json")))
             _exit(2)
         except KeyboardInterrupt as stopped:
             sys.stderr.write(f"\n{stopped if str(stopped) else 'stopped'}\n")

@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
+from trocar.documents import parse_yaml, read_yaml
 from trocar.errors import UserError, UserErrors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -590,10 +591,7 @@ def _find_recipe(name_or_path: str | Path) -> Path:
 
 
 def _read_yaml_mapping(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"cannot read the recipe: {error}", where=str(path), mend="mend the YAML") from None
+    tree = read_yaml(path, "the recipe", mend="mend the YAML")
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -606,8 +604,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not of the form key=value", mend="for example --set train.epochs=5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         raise UserError(f"--set {override!r}: the value is not YAML", mend="quote it, or mend its brackets") from None
     if isinstance(value, str):
         value = _number_or_text(value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+_LONGEST = 2000  # characters of one part of a message
+
 
 class UserError(Exception):
     """Something the user can mend: what is wrong, where, and how to mend it.
@@ -16,6 +18,7 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        what, where, mend = legible(what), where and legible(where), mend and legible(mend)
         super().__init__(what, where, mend)  # all three, so that pickling (worker processes) keeps them
         self.what, self.where, self.mend = what, where, mend
 
@@ -52,6 +55,15 @@ class UserErrors(UserError):
     def as_dict(self) -> dict[str, Any]:
         """All errors as JSON."""
         return {"what": self.what, "errors": [error.as_dict() for error in self.errors]}
+
+
+def legible(text: str) -> str:
+    """The text as any terminal and file can take it: names from files may hold what commands a terminal, or no text."""
+    shown = text[:_LONGEST]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+        shown = shown[:_LONGEST]
+    return shown if len(text) <= _LONGEST else f"{shown}... (of {len(text)} characters)"
 
 
 def _rebuild(kind: type[UserError], what: str, where: str | None, mend: str | None) -> UserError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import ctypes
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -21,7 +20,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
 from safetensors import SafetensorError
@@ -39,6 +37,7 @@ from trocar.config import (
     mask_steps_in_words,
     validate,
 )
+from trocar.documents import read_json, read_yaml, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
 
 if TYPE_CHECKING:
@@ -424,15 +423,10 @@ def read_card(folder: str | Path) -> ModelCard:
 
 
 def _parse_card(path: Path) -> ModelCard:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         found = "the model has no card" if path.parent.is_dir() else "no such model folder"
-        raise UserError(found, where=str(path), mend="give a model folder, or the run that made it") from None
-    except OSError as error:
-        raise UserError(f"cannot read the model's card: {error.strerror}", where=str(path)) from None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(f"the model's card is not JSON: {error}", where=str(path), mend=COPY_AGAIN) from None
+        raise UserError(found, where=str(path), mend="give a model folder, or the run that made it")
+    tree = read_json(path, "the model's card", mend=COPY_AGAIN)
     if not isinstance(tree, dict) or not isinstance(tree.get("format"), int):
         raise UserError("the model's card names no format", where=str(path), mend=COPY_AGAIN)
     if tree["format"] > FORMAT:
@@ -447,6 +441,7 @@ def _parse_card(path: Path) -> ModelCard:
 def _check_file(folder: Path, name: str, digest: str) -> UserError | None:
     path = folder / name
     try:
+        refuse_what_is_no_file(path)
         if _digest(path) == digest:
             return None
     except FileNotFoundError:
@@ -506,9 +501,9 @@ def resolve_model(path: str | Path | None) -> Path:
 
 def _choose_a_fold(run: Path) -> UserError:
     try:
-        folds = json.loads((run / "folds.json").read_text(encoding="utf-8"))["folds"]
+        folds = read_json(run / "folds.json", "the list of folds", mend="name a fold's folder")["folds"]
         choices = [f"{run / folder}" for folder in folds.values()]
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (UserError, LookupError, AttributeError, TypeError):
         return UserError("the list of folds cannot be read", where=str(run / "folds.json"), mend="name a fold's folder")
     ready = [choice for choice in choices if (Path(choice) / "model" / CARD).is_file()]
     mend = f"give one of: {', '.join(ready)}" if ready else f"finish one with `trocar train --resume {run}`"
@@ -520,8 +515,8 @@ def _progress(run: Path) -> str:
     try:
         with (run / "log.csv").open(encoding="utf-8", newline="") as file:
             done = sum(1 for _ in csv.DictReader(file))
-        epochs = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["train"]["epochs"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        epochs = read_yaml(run / "recipe.yaml", "the recipe", mend="mend the YAML")["train"]["epochs"]
+    except (UserError, OSError, ValueError, LookupError, TypeError, csv.Error):
         return "no epoch is finished"
     return f"{done} of {epochs} epochs are finished"
 

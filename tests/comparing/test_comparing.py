@@ -289,3 +289,10 @@ def test_a_published_pair_is_checked_beside_one_report(write_report) -> None:
     assert found.ranks is None
     assert [one.check.possible for one in found.published] == [False, True]
     assert found.warnings[0].startswith("them: Dice 0.90, Jaccard 0.95 cannot be means over one set of images")
+
+
+@pytest.mark.parametrize("told", [{"warnings": 5}, {"warnings": [1]}, {"protocol": []}, {"inputs": "x"}])
+def test_a_report_that_evaluate_did_not_write_is_refused(write_report, told: dict) -> None:
+    folders = [write_report("a", [0.5] * 8), write_report("b", [0.6] * 8, told=told)]
+    with pytest.raises(UserError, match="this is no report"):
+        compare(folders)

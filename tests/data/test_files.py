@@ -174,6 +174,7 @@ def test_no_permission_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
+    (tmp_path / "a.png").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(UserError, match="no permission"):
         read_image(tmp_path / "a.png")

@@ -165,7 +165,7 @@ def test_wrong_sizes_and_wrong_json(tmp_path: Path, size: tuple[Any, Any]) -> No
     path = tmp_path / "VID01_seg8k/ann_dir/seg8k_video01_000001.json"
     tree = json.loads(path.read_text()) | {"imageHeight": size[0], "imageWidth": size[1]}
     record = open_source(tmp_path).records[0]
-    for text, words in ((json.dumps(tree), "image's size"), ("{", "cannot be read"), ("[" * 200_000, "cannot be read")):
+    for text, words in ((json.dumps(tree), "image's size"), ("{", "cannot read"), ("[" * 200_000, "cannot read")):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             record.mask()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from trocar.config import DataSettings
+from trocar.data import video_frames
 from trocar.data.files import write_png
 from trocar.data.sources import open_source
 from trocar.data.video_frames import count_frames, read_frame
@@ -238,3 +240,27 @@ def test_real_video_frames_are_those_opencv_counts(shared: Path) -> None:
         assert np.abs(image.astype(int) - frame).mean() > 5.0  # as the channels swapped would give
         nearest = [np.array([0, 2, 1])[np.abs(label[..., None] - [0, 70, 160]).argmin(-1)] for label in labels]
         assert (np.maximum(*nearest) != mask).mean() < 1e-4
+
+
+# ------------------------------------------------------------------ headers of strangers
+
+
+def test_an_absurd_size_in_a_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    write_video(path, numbered_frames(2))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"strf") + 12  # after the chunk's length and that of the structure: width, height
+    assert struct.unpack("<ii", data[at : at + 8]) == (64, 48)
+    data[at : at + 8] = struct.pack("<ii", 16_000, 16_000)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="16000x16000"):
+        read_frame(path, 0)
+
+
+def test_few_large_frames_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.avi"
+    write_video(path, numbered_frames(12))
+    monkeypatch.setattr(video_frames, "_PIXELS_KEPT", 3 * 48 * 64)
+    for index in (0, 5, 11, 10, 2):
+        assert abs(float(np.median(read_frame(path, index, "gray"))) - (20 + 4 * index)) <= 3
+        assert len(video_frames._readers[path]._kept) <= 3

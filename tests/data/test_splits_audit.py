@@ -152,10 +152,11 @@ def test_what_is_no_split_is_refused(source: Source, tmp_path: Path, name: str, 
     assert caught.value.mend
 
 
-def test_nested_aliases_are_not_unrolled(tmp_path: Path) -> None:
+def test_nested_aliases_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]", *[f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]]
     (tmp_path / "s.yaml").write_text("\n".join([*lines, "train: [*a11, p]", "test: [q]"]))
-    assert read_lists(tmp_path / "s.yaml").folds["the only"] == {"train": ("p",), "val": (), "test": ("q",)}
+    with pytest.raises(UserError, match="aliases unfold"):
+        read_lists(tmp_path / "s.yaml")
 
 
 # ------------------------------------------------------------------ the verb
@@ -198,3 +199,9 @@ def test_the_verb_says_what_is_missing_or_contradicts(source: Source, tmp_path: 
         assert code == 2
         assert json.loads(text)["error"]["what"]
     assert not (tmp_path / "x.yaml").exists()
+
+
+def test_a_table_with_an_endless_cell_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text(f"record,side\n{'x' * 140_000},train\n")
+    with pytest.raises(UserError, match="field larger"):
+        read_lists(tmp_path / "s.csv")

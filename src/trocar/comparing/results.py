@@ -6,7 +6,7 @@ One result is one report, or a folder of several: seeds or runs of one recipe. N
 from __future__ import annotations
 
 import csv
-import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.config import nearest
+from trocar.documents import read_json, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import Ruler
@@ -63,7 +64,7 @@ class Result:
 
 def read_results(paths: Sequence[Path]) -> list[Result]:
     """Read every result. Raises `UserError` / `UserErrors` for what is no report, all of them at once."""
-    resolved = [path.expanduser().resolve() for path in paths]
+    resolved = [Path(os.path.realpath(path.expanduser())) for path in paths]  # also of links in a circle
     for path, count in Counter(resolved).items():
         if count > 1:
             raise UserError("one report is given twice", where=str(path), mend="name each report once")
@@ -132,6 +133,7 @@ def _read_report(name: str, table: Path) -> Report:
 
 def _read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
+        refuse_what_is_no_file(table)
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             rows = list(reader)
@@ -163,13 +165,18 @@ def _numbers(cells: Sequence[str]) -> FloatArray | None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the report: {error}", where=str(path), mend="evaluate again") from None
-    if not isinstance(told, dict):
+    told = read_json(path, "the report", mend="evaluate again")
+    if not isinstance(told, dict) or not _is_told_as_written(told):
         raise UserError("this is no report", where=str(path), mend="evaluate again")
     return told
+
+
+def _is_told_as_written(told: dict[str, Any]) -> bool:
+    """Whether what is used of it is of the kind that `evaluate` writes."""
+    warnings = told.get("warnings", [])
+    parts = [told.get(part) for part in ("protocol", "inputs")]
+    texts = isinstance(warnings, list) and all(isinstance(warning, str) for warning in warnings)
+    return texts and all(isinstance(part, dict | None) for part in parts)
 
 
 # ------------------------------------------------------------------ side by side

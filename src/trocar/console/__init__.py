@@ -5,6 +5,7 @@ Here is what all verbs share; how each of them shows its results is a module of 
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -24,6 +25,13 @@ err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 
 
+def escape_what_cannot_be_printed() -> None:
+    """Print names that the terminal's encoding lacks, or that are no text, with escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_error(error: UserError, *, as_json: bool) -> None:
     """The error form: `error:`, `where:`, `mend:` on stderr; with `as_json` also as the one document on stdout."""
     if as_json:
@@ -33,8 +41,17 @@ def print_error(error: UserError, *, as_json: bool) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout; NaN and infinities, which JSON lacks, become null."""
-    sys.stdout.write(json.dumps(without_nan(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON document on stdout; NaN and infinities, which JSON lacks, become null.
+
+    Letters stay as they are where stdout can say them, else they become JSON's own escapes.
+    """
+    plain = without_nan(document)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(plain, indent=1, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def say(text: str) -> None:

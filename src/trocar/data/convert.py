@@ -92,7 +92,7 @@ def convert(
         notes.append(f"{to} has no place for the official split: make one with a split file")
     sides: dict[str, Side] = {name: side for side, listed in (source.official or {}).items() for name in listed}
     has_instances = any(record.instances is not None for record in source.records)
-    part = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
+    part = out.with_name(f".{out.name[:20]}.{secrets.token_hex(6)}.part")
     images: Counter[str] = Counter()
     errors: list[UserError] = []
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trocar.data.records import ImageArray
+from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -35,6 +36,7 @@ _EXIF_ORIENTATION = 0x0112
 # What Pillow raises on damaged files; it also warns, which is raised where warnings are errors.
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error, UserWarning)
 _TIFF_BITS_PER_SAMPLE = 258
+_LETTERS = 20  # of a file's name in that of its temporary one
 _JPEG_SCALES = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -115,6 +117,7 @@ def read_mask_file(path: str | Path, *, palette_as_colours: bool = False) -> NDA
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        refuse_what_is_no_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError("the file does not exist", where=str(path), mend="put it back, or mend the path") from None
@@ -275,8 +278,8 @@ def atomic_write_bytes(path: str | Path, data: bytes, *, sync: bool = True) -> N
 
 
 def atomic_write_text(path: str | Path, text: str, *, sync: bool = True) -> None:
-    """`atomic_write_bytes` of UTF-8 text; line ends stay as they are."""
-    atomic_write_bytes(path, text.encode("utf-8"), sync=sync)
+    """`atomic_write_bytes` of UTF-8 text; line ends stay as they are. Halves of characters, from paths, are escaped."""
+    atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"), sync=sync)
 
 
 @contextmanager
@@ -287,7 +290,8 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     what it was; an `OSError` becomes a `UserError`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.part{path.suffix}")
+    short = path.stem[:_LETTERS]  # the name itself may be as long as names can be
+    temporary = path.with_name(f".{short}.{secrets.token_hex(6)}.part{path.suffix[:_LETTERS]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from trocar.config import nearest
 from trocar.data.files import IMAGE_SUFFIXES
 from trocar.data.records import SIDES, Side, Source
+from trocar.documents import read_text, read_yaml
 from trocar.errors import UserError
 
 if TYPE_CHECKING:
@@ -229,16 +228,9 @@ def read_lists(path: Path) -> Listed:
     """
     if path.is_dir():
         return _one_fold(path, _read_folder(path))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the split: {error}", where=str(path), mend=_EXPECTED) from None
     if path.suffix.lower() == ".csv":
-        return _one_fold(path, _read_csv(path, text))
-    try:
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # JSON is YAML
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"cannot read the split: {error}", where=str(path), mend=_EXPECTED) from None
+        return _one_fold(path, _read_csv(path))
+    tree = read_yaml(path, "the split", mend=_EXPECTED)
     if not isinstance(tree, dict):
         raise UserError("the file is no split", where=str(path), mend=_EXPECTED)
     if not isinstance(folds := tree.get("folds"), dict):
@@ -276,15 +268,20 @@ def _read_folder(folder: Path) -> dict[Side, tuple[str, ...]]:
     lists: dict[Any, Any] = {}
     for path in sorted(folder.glob("*.txt")):
         if path.stem.lower() in _SIDE_OF:
-            try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot read the list: {error}", where=str(path), mend=_EXPECTED) from None
+            lines = read_text(path, "the list", mend=_EXPECTED).splitlines()
             lists[path.stem] = [line.strip() for line in lines if line.strip()]
     return _by_side(lists)
 
 
-def _read_csv(path: Path, text: str) -> dict[Side, tuple[str, ...]]:
+def _read_csv(path: Path) -> dict[Side, tuple[str, ...]]:
+    text = read_text(path, "the split", mend=_EXPECTED)
+    try:
+        return _by_side(_lists_in(path, text))
+    except csv.Error as error:
+        raise UserError(f"cannot read the split: {error}", where=str(path), mend=_EXPECTED) from None
+
+
+def _lists_in(path: Path, text: str) -> dict[Any, list[str]]:
     rows = csv.DictReader(text.splitlines())
     columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
     record = next((columns[name] for name in _RECORD_COLUMNS if name in columns), None)
@@ -298,7 +295,7 @@ def _read_csv(path: Path, text: str) -> dict[Side, tuple[str, ...]]:
     lists: dict[Any, list[str]] = {}
     for row in rows:
         lists.setdefault((row[side] or "").strip(), []).append((row[record] or "").strip())
-    return _by_side(lists)
+    return lists
 
 
 def _match(listed: Listed, source: Source, path: Path) -> tuple[dict[str, dict[Side, tuple[str, ...]]], list[str]]:

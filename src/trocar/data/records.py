@@ -117,9 +117,17 @@ class Source:
         """
         digest = hashlib.sha256()
         for record in sorted(self.records, key=lambda record: record.name):
-            sizes = [(path.name, path.stat().st_size if path.exists() else -1) for path in record.files]
+            sizes = [(path.name, size_of(path)) for path in record.files]
             digest.update(repr((record.name, record.group, record.frame, sizes)).encode())
         return f"sha256:{digest.hexdigest()}"
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 where it is missing or cannot be reached."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def join_classes(mask: MaskArray) -> MaskArray:

@@ -21,7 +21,8 @@ from trocar.config import Settings, SplitSettings
 from trocar.data.balance import Amounts, worth_of
 from trocar.data.dividing import divide
 from trocar.data.files import atomic_write_text
-from trocar.data.records import SIDES, Record, Side, Source
+from trocar.data.records import SIDES, Record, Side, Source, size_of
+from trocar.documents import read_yaml
 from trocar.errors import UserError, UserErrors
 
 
@@ -242,11 +243,9 @@ def write_split(split: Split, path: Path) -> None:
 
 def read_split(path: Path) -> Split:
     """Read and check a split file. Raises `UserError` with what is wrong in it."""
+    tree = read_yaml(path, "the split", mend="give a split file")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return Split.model_validate(tree)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the split: {error}", where=str(path), mend="give a split file") from None
     except ValidationError as error:
         problems = [
             UserError(
@@ -274,7 +273,7 @@ def _on_two_sides(fold: Fold) -> list[str]:
 
 def _file_bytes(record: Record) -> str:
     """Sizes of a record's files in their order, joined by +, as 48123+3204; -1 for one that is missing."""
-    return "+".join(str(path.stat().st_size if path.exists() else -1) for path in record.files)
+    return "+".join(str(size_of(path)) for path in record.files)
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:

@@ -20,15 +20,19 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from trocar.data.files import MAX_PIXELS
+from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
 
 _OPEN_READERS = 8
+_PIXELS_KEPT = 2**26  # of all frames kept of one video, half of which 16 of Full HD are
 _FRAMES_KEPT = 16  # threads that read neighbouring frames arrive a little out of order
 
 
 def count_frames(path: str | Path) -> int:
     """Number of frames, counted from the packets without decoding any. Raises `UserError` if it is no video."""
     try:
+        refuse_what_is_no_file(Path(path))
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError("the file holds no video", where=str(path))
@@ -73,7 +77,8 @@ class _Reader:
         for frame in self._frames:
             self._kept[self._next] = frame
             self._next += 1
-            if len(self._kept) > _FRAMES_KEPT:
+            most = max(1, min(_FRAMES_KEPT, _PIXELS_KEPT // (frame.width * frame.height)))
+            while len(self._kept) > most:
                 self._kept.popitem(last=False)
             if index < self._next:
                 return frame
@@ -86,9 +91,18 @@ class _Reader:
 
 
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
+    refuse_what_is_no_file(path)
     with av.open(str(path), metadata_errors="replace") as container:
         # One thread: readers run side by side in workers already, and threads do not survive a fork.
-        container.streams.video[0].codec_context.thread_count = 1
+        decoder = container.streams.video[0].codec_context
+        decoder.thread_count = 1
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}
+        if decoder.width * decoder.height > MAX_PIXELS:
+            raise UserError(
+                f"the video claims to be {decoder.width}x{decoder.height}, more than {MAX_PIXELS} pixels",
+                where=str(path),
+                mend="its header is damaged: copy the file again",
+            )
         yield from container.decode(video=0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,6 +18,7 @@ from trocar.data.files import read_mask_file
 from trocar.data.preprocess import altered_mask
 from trocar.data.records import ImageArray, MaskArray, Record, Side, Source, join_classes
 from trocar.data.splits import Split
+from trocar.documents import read_json
 from trocar.errors import UserError
 from trocar.inference.tiling import as_network_logits
 from trocar.model_folder import ModelCard, read_card, resolve_model
@@ -113,9 +113,9 @@ def fold_folders(model: Path) -> dict[str | None, Path]:
     if not path.is_file():
         return {}
     try:
-        folds = json.loads(path.read_text(encoding="utf-8"))["folds"]
+        folds = read_json(path, "the list of folds", mend="name a fold's folder")["folds"]
         return {str(fold): model / folder for fold, folder in folds.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (LookupError, AttributeError, TypeError) as error:
         raise UserError(
             f"the list of folds cannot be read: {error}", where=str(path), mend="name a fold's folder"
         ) from None
@@ -230,10 +230,10 @@ def _classes_of_masks(folder: Path) -> tuple[str, ...] | None:
     path = folder / "classes.json"
     if not path.is_file():
         return None
+    tree = read_json(path, "the classes", mend="write it again")
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
         names = sorted(tree, key=lambda name: int(tree[name])) if isinstance(tree, dict) else list(tree)
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"cannot read the classes: {error}", where=str(path), mend="write it again") from None
     return tuple(map(str, names))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +61,20 @@ def gather(inputs: Sequence[str | Path], *, as_video: bool = False) -> tuple[lis
     problems: list[UserError] = []
     feeds: dict[Path, str] = {}
     for entry in inputs:
-        if _is_one_video(entry, as_video):
-            key = Path(str(entry)) if is_feed(str(entry)) else Path(entry).resolve()
-            feeds[key] = str(entry)
-            found.setdefault(key, (Path(entry), Path(_feed_stem(str(entry)))))
+        try:
+            if _is_one_video(entry, as_video):
+                key = Path(str(entry)) if is_feed(str(entry)) else Path(os.path.realpath(entry))
+                feeds[key] = str(entry)
+                found.setdefault(key, (Path(entry), Path(_feed_stem(str(entry)))))
+                continue
+            base, paths = _expand(entry, problems)
+        except OSError as error:  # a name too long, a folder that may not be entered
+            words = f"cannot look for it: {error.strerror or error}"
+            problems.append(UserError(words, where=str(error.filename or entry)))
             continue
-        base, paths = _expand(entry, problems)
         for path in paths:
-            found.setdefault(path.resolve(), (path, path.relative_to(base)))
+            resolved = Path(os.path.realpath(path))  # unlike resolve(), not put off by links in a circle
+            found.setdefault(resolved, (path, path.relative_to(base)))
     stems = _name_all(list(found.values()))
     return [
         Input(path, stem, feeds.get(key)) for (key, (path, _)), stem in zip(found.items(), stems, strict=True)
@@ -189,4 +196,4 @@ def _stem(path: Path) -> str:
 
 def _key(name: str) -> str:
     """Names that some file systems hold for one."""
-    return name.casefold()
+    return unicodedata.normalize("NFC", name).casefold()

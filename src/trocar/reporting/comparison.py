@@ -245,7 +245,7 @@ def _group_rows(comparison: Comparison) -> list[GroupRow]:
 
 def _protocols(results: Iterable[Result]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """How the results came about: what is the same in all, and what differs, one value a result (of its first run)."""
-    told = [dict(result.runs[0].told.get("protocol", {})) for result in results]
+    told = [dict(result.runs[0].told.get("protocol") or {}) for result in results]
     keys = dict.fromkeys(key for one in told for key in one)
     same = {key: told[0][key] for key in keys if all(one.get(key) == told[0].get(key) for one in told)}
     return same, {key: [one.get(key, UNDEFINED) for one in told] for key in keys if key not in same}

@@ -14,6 +14,7 @@ from trocar.data.checks.picture import GRID_HW, above
 from trocar.data.files import read_mask_file
 from trocar.data.records import MaskArray
 from trocar.data.sources.encoding import as_grey
+from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
 
 TINY_SHARE = 5e-5  # of the frame: 15 pixels at 640x480, 66 at 1280x1024. A smaller piece is a speck or a hole
@@ -123,6 +124,7 @@ def _mostly_at_edges(grey: NDArray[np.uint8]) -> bool:
 
 def _is_jpeg(path: Path) -> bool:
     try:
+        refuse_what_is_no_file(path)
         with path.open("rb") as file:
             return file.read(3) == b"\xff\xd8\xff"
     except OSError:

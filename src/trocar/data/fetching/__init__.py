@@ -21,6 +21,7 @@ from trocar.data.fetching.unpack import BadArchive, Budget, unpack_tar, unpack_z
 from trocar.data.files import IMAGE_SUFFIXES
 from trocar.data.records import Source
 from trocar.data.sources import open_source
+from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
 from trocar.progress import Watcher
 
@@ -124,7 +125,7 @@ def _already_there(wanted: KnownSet, out: Path, lock: Lock | None) -> Fetched:
 def _put(wanted: KnownSet, archive: Path, origin: str, out: Path, lock: Lock | None, watcher: Watcher) -> Fetched:
     """Compare, unpack beside `out`, lay out, check, lock, and only then let `out` appear."""
     size, sha256 = _compared(archive, lock)
-    part = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
+    part = out.with_name(f".{out.name[:20]}.{secrets.token_hex(6)}.part")
     budget = Budget()
     try:
         unpack_zip(archive, part / "unpacked", budget, watcher)
@@ -156,6 +157,7 @@ def _put(wanted: KnownSet, archive: Path, origin: str, out: Path, lock: Lock | N
 def _compared(archive: Path, lock: Lock | None) -> tuple[int, str]:
     """Size and SHA-256 of the archive; refused where they are not those of the lock."""
     try:
+        refuse_what_is_no_file(archive)
         size, sha256 = archive.stat().st_size, digest(archive)
     except OSError as error:
         raise UserError(f"cannot read the archive: {error.strerror}", where=str(archive)) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trocar.data.files import atomic_write_text
+from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
 
 
@@ -43,6 +44,7 @@ def read_lock(out: Path) -> Lock | None:
     if not path.exists():
         return None
     try:
+        refuse_what_is_no_file(path)
         return Lock.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         first = str(error).splitlines()[0]

@@ -30,7 +30,7 @@ from trocar.data.sources import (
     yolo,
 )
 from trocar.data.sources.listing import Listing
-from trocar.errors import UserError, UserErrors
+from trocar.errors import UserError, UserErrors, legible
 
 __all__ = ["open_source"]
 
@@ -104,13 +104,36 @@ def open_source(path: str | Path, settings: DataSettings = _DEFAULTS) -> Source:
             mend="give the path of that recipe instead of the folder",
         )
     root = Path(path).expanduser()
-    _refuse_what_is_no_folder(root)
-    kind = _kind(root, settings)
-    _refuse_what_labels_do_not_tell(kind, settings)
-    source, problems = _LAYOUTS[kind].read(root, settings)
+    try:
+        _refuse_what_is_no_folder(root)
+        kind = _kind(root, settings)
+        _refuse_what_labels_do_not_tell(kind, settings)
+        source, problems = _LAYOUTS[kind].read(root, settings)
+    except OSError as error:  # of looking into folders; readers of files have their own words
+        raise UserError(
+            f"cannot look into the data: {error.strerror or error}",
+            where=str(error.filename or root),
+            mend="grant permission to read it, or mend the disk",
+        ) from None
+    _refuse_names_that_are_no_text(source)
     source, problems = _without_excluded(source, problems, settings)
     source = _every_nth_frame(source, settings.every)
-    return dataclasses.replace(source, findings=tuple(problems.values()), settings=settings)
+    notes = tuple(map(legible, source.notes))
+    return dataclasses.replace(source, notes=notes, findings=tuple(problems.values()), settings=settings)
+
+
+def _refuse_names_that_are_no_text(source: Source) -> None:
+    """Names come into split files, tables and JSON, where bytes that are no UTF-8 have no place."""
+    bad = [record for record in source.records if any("\ud800" <= letter <= "\udfff" for letter in record.name)]
+    if bad:
+        raise UserErrors(
+            [
+                UserError(
+                    "a file's name is no text (no UTF-8)", where=str(record.files[0]), mend="rename it, or its folder"
+                )
+                for record in bad
+            ]
+        )
 
 
 def _refuse_what_is_no_folder(root: Path) -> None:

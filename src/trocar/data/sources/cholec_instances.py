@@ -17,7 +17,6 @@ seven labels and the sides).
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from itertools import chain
@@ -34,6 +33,7 @@ from trocar.data.records import MaskArray, Record, Side, Source
 from trocar.data.sources import research
 from trocar.data.sources.encoding import BINARY_CLASSES
 from trocar.data.sources.listing import Listing, hidden, natural, pair
+from trocar.documents import read_json
 from trocar.errors import UserError
 
 LABELS = ("grasper", "hook", "irrigator", "clipper", "bipolar", "scissors", "snare")
@@ -128,10 +128,7 @@ def _draw(size_hw: tuple[int, int], polygons: list[tuple[NDArray[np.int32], int]
 
 def _read_shapes(path: Path) -> tuple[tuple[int, int], list[_Shape]]:
     """Size (height, width) and shapes of an annotation, checked."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _wrong(path, f"it cannot be read: {error}") from None
+    tree = read_json(path, "the annotation", mend="copy it again")
     if not isinstance(tree, dict) or not isinstance(tree.get("shapes"), list):
         raise _wrong(path, "it holds no list of shapes")
     height, width = tree.get("imageHeight"), tree.get("imageWidth")

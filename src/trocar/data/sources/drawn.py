@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from trocar.config import DataSettings
 from trocar.data.sources import folder
 from trocar.data.sources.listing import Listing
+from trocar.documents import read_json
 from trocar.errors import UserError
 
 _CARD = "dataset.json"
@@ -16,8 +16,8 @@ _CARD = "dataset.json"
 def recognises(root: Path) -> bool:
     """Whether `dataset.json` says that the scenes are drawn."""
     try:
-        card = json.loads((root / _CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        card = read_json(root / _CARD, "the card", mend="")
+    except UserError:
         return False
     return isinstance(card, dict) and card.get("kind") == "drawn"
 

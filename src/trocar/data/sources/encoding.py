@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trocar.data.files import read_mask_file
 from trocar.data.records import IGNORE, MaskArray
+from trocar.documents import read_json
 from trocar.errors import UserError
 
 BINARY_CLASSES = ("background", "instrument")
@@ -138,10 +139,7 @@ def _try_to_read(path: Path) -> NDArray[np.uint8] | None:
 def _read_class_table(path: Path) -> Encoding | None:
     if not path.is_file():
         return None
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the class table: {error}", where=str(path), mend="mend the JSON") from None
+    table = read_json(path, "the class table", mend="mend the JSON")
     wrong = _wrong_with(table)
     if wrong:
         raise UserError(

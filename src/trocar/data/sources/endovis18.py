@@ -18,7 +18,6 @@ form of labels.json.
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from trocar.data.records import MaskArray, Record, Side, Source
 from trocar.data.sources import research
 from trocar.data.sources.encoding import Colour, as_colours, name_colours, pack
 from trocar.data.sources.listing import Listing, files_by_stem, natural, pair
+from trocar.documents import read_json
 from trocar.errors import UserError
 
 _ROBOTIC = ("instrument-shaft", "instrument-wrist", "instrument-clasper")
@@ -168,10 +168,7 @@ def _between(folder: Path, root: Path) -> list[Path]:
 
 
 def _read_labels(path: Path) -> dict[Colour, str]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the labels: {error}", where=str(path), mend="copy it again") from None
+    tree = read_json(path, "the labels", mend="copy it again")
     entries = tree.get("classes") if isinstance(tree, dict) else tree
     if not isinstance(entries, list) or not entries or not all(map(_is_entry, entries)):
         raise UserError(

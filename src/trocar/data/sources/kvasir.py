@@ -15,6 +15,7 @@ from trocar.data.files import IMAGE_SUFFIXES, read_image
 from trocar.data.records import Record, Side, Source
 from trocar.data.sources.encoding import ZERO_255
 from trocar.data.sources.listing import Listing, files_by_stem, pair
+from trocar.documents import read_text
 from trocar.errors import UserError
 
 _LISTS: tuple[Side, ...] = ("train", "test")
@@ -85,10 +86,7 @@ def _refuse_if_incomplete(root: Path) -> None:
 
 def _read_list(path: Path) -> list[str]:
     """Stems of a list; blank lines and endings such as .jpg are taken off."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the official list: {error}", where=str(path), mend="download it again") from None
+    lines = read_text(path, "the official list", mend="download it again").split()
     if not lines:
         raise UserError("the official list is empty", where=str(path), mend="download it again")
     return [Path(line).stem if line.lower().endswith(IMAGE_SUFFIXES) else line for line in lines]

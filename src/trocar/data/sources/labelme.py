@@ -34,7 +34,7 @@ from trocar.data.sources.labels import (
     read_json,
     read_text,
 )
-from trocar.data.sources.listing import Listing, files_by_stem, hidden
+from trocar.data.sources.listing import Listing, files_by_stem, hidden, refuse_unlisted
 from trocar.errors import UserError, UserErrors
 
 LABELS = "labels.txt"
@@ -87,7 +87,7 @@ def read(root: Path, settings: DataSettings) -> Listing:
 
 
 def _documents(root: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(root, followlinks=False):
+    for parent, folders, names in os.walk(root, followlinks=False, onerror=refuse_unlisted):
         folders[:] = sorted(name for name in folders if not hidden(name))
         yield from (Path(parent, name) for name in sorted(names) if name.endswith(".json") and not hidden(name))
 

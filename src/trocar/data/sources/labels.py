@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from PIL import Image
 
+from trocar import documents
 from trocar.config import DataSettings
 from trocar.data.annotations.shapes import Shape, paint_instances, paint_mask, size_hw, tells_instances
 from trocar.data.files import IMAGE_SUFFIXES, read_image
@@ -26,7 +27,6 @@ from trocar.data.records import IGNORE, SIDES, Record, Side, Source
 from trocar.data.sources.listing import Listing, natural
 from trocar.errors import UserError
 
-MAX_BYTES = 2**30  # of one file of labels
 BACKGROUND_NAMES = ("background", "_background_", "__background__")
 IGNORE_NAMES = ("ignore", "ignored", "__ignore__")
 _SIDE_WORDS: dict[str, Side] = {
@@ -47,26 +47,12 @@ _EXIF_ORIENTATION = 0x0112
 
 def read_text(path: Path) -> str:
     """The text of a file of labels. Raises `UserError` for what is missing, unreadable, too large or no text."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(
-                f"the file has more than {MAX_BYTES >> 20} MiB", where=str(path), mend="export the labels in parts"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the labels: {error}", where=str(path), mend="export them again") from None
+    return documents.read_text(path, "the labels", mend="export them again")
 
 
 def read_json(path: Path) -> Any:
     """The document of a JSON file."""
-    text = read_text(path)
-    try:
-        document = json.loads(text)
-        if "\\ud" in text.lower():
-            json.dumps(document, ensure_ascii=False).encode()  # halves of characters can be printed nowhere
-        return document
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the labels are no JSON: {error}", where=str(path), mend="export them again") from None
+    return documents.read_json(path, "the labels", mend="export them again")
 
 
 def read_xml(path: Path) -> Element:
@@ -89,12 +75,13 @@ def read_xml(path: Path) -> Element:
         raise UserError(f"the labels are no XML: {error}", where=str(path), mend="export them again") from None
 
 
-def mentions(path: Path, *words: str, most: int = MAX_BYTES) -> bool:
+def mentions(path: Path, *words: str, most: int = documents.MAX_BYTES) -> bool:
     """Whether the first `most` bytes of a file hold all these words: enough to recognise a format, without parsing."""
     wanted = {word.encode() for word in words}
     overlap = max(map(len, wanted))
     read, tail = 0, b""
     try:
+        documents.refuse_what_is_no_file(path)
         with path.open("rb") as file:
             while wanted and read < most and (data := file.read(min(2**22, most - read))):
                 read += len(data)
@@ -157,7 +144,9 @@ def find_image(name: str, folders: Sequence[Path], root: Path, where: str) -> Pa
     relative = name.replace("\\", "/")
     if not relative or "\0" in relative:
         raise UserError("an image has no name", where=where, mend="export the labels again")
-    inside = [path for folder in folders if is_within(path := Path(os.path.normpath(folder / relative)), root)]
+    forms = dict.fromkeys((relative, *(unicodedata.normalize(form, relative) for form in ("NFC", "NFD"))))
+    places = [Path(os.path.normpath(folder / form)) for folder in folders for form in forms]
+    inside = [path for path in places if is_within(path, root)]
     if not inside:
         raise UserError(
             f"the labels name an image outside of {root}: {name[:200]}",
@@ -191,6 +180,7 @@ def is_within(path: Path, root: Path) -> bool:
 def image_size_hw(path: Path) -> tuple[int, int]:
     """Height and width of an image as `read_image` gives it, its EXIF turn applied, without decoding it."""
     try:
+        documents.refuse_what_is_no_file(path)
         with Image.open(path) as header:
             width, height = header.size
             turned = header.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -200,8 +190,8 @@ def image_size_hw(path: Path) -> tuple[int, int]:
 
 
 def stem_of(name: str) -> str:
-    """A file's name as the name of a record: forward slashes, no ending, no way up or from the top."""
-    path = posixpath.normpath(name.replace("\\", "/")).lstrip("/")
+    """A file's name as the name of a record: forward slashes, no ending, no way up or from the top, composed (NFC)."""
+    path = posixpath.normpath(unicodedata.normalize("NFC", name).replace("\\", "/")).lstrip("/")
     while path.startswith("../"):
         path = path.removeprefix("../")
     return posixpath.splitext(path)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,28 +15,67 @@ from trocar.errors import UserError
 # What was found, and what is wrong by the name of the record it concerns: excluding that name settles it.
 Listing: TypeAlias = tuple[Source, dict[str, UserError]]
 
+_DIGITS = 4000  # that Python turns into a number: names in files of labels may be longer than any file's
+
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts frame2 before frame10."""
-    parts = re.findall(r"\d+|\D+", text)
-    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts)
+    parts = re.findall(r"\d+|\D+", text)  # digits of any script, which int() takes; not raised ones such as ²
+    return tuple((0, int(part[:_DIGITS]), part) if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def files_by_stem(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Image files by relative path without ending, and the other files. Hidden files and folders are not looked at."""
+    """Image files by relative path without ending, and the other files. Hidden files and folders are not looked at.
+
+    Stems are in Unicode's composed form (NFC): what macOS decomposed is still the partner of what others named.
+    Raises `UserError` for a folder that cannot be listed, and for a link that leads back to a folder around it.
+    """
     images: dict[str, list[Path]] = {}
     others: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    around = {str(folder): _identity(folder)}  # folder -> itself and those it lies in, as the file system knows them
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse_unlisted):
         folders[:] = sorted(name for name in folders if not hidden(name))
+        above = around.pop(parent)
+        for name in folders:
+            inner = os.path.join(parent, name)  # noqa: PTH118 - as os.walk will call it
+            around[inner] = above | _identity(inner)
+            if around[inner] == above:
+                raise _leads_back(inner)
         for name in sorted(names):
             path = Path(parent, name)
             if hidden(name):
                 continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                images.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+                stem = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+                images.setdefault(stem, []).append(path)
             else:
                 others.append(path)
     return images, others
+
+
+def _identity(folder: Path | str) -> frozenset[tuple[int, int]]:
+    try:
+        state = os.stat(folder)  # noqa: PTH116 - a text or a path
+    except OSError:
+        return frozenset({(-1, hash(folder))})  # gone, or not to be entered: os.walk says so
+    return frozenset({(state.st_dev, state.st_ino)})
+
+
+def refuse_unlisted(error: OSError) -> None:
+    """For `os.walk`, which passes over in silence what it cannot list: raise a `UserError`."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return  # no such folder: no files
+    raise UserError(
+        f"cannot list the folder: {error.strerror}", where=str(error.filename), mend="grant permission to read it"
+    ) from None
+
+
+def _leads_back(path: str) -> UserError:
+    return UserError(
+        "a link leads back to a folder that holds it: all files would come again and again",
+        where=f"{path} -> {os.path.realpath(path)}",
+        mend="remove the link",
+    )
 
 
 def hidden(name: str) -> bool:
@@ -67,7 +107,7 @@ def several(stem: str, paths: list[Path]) -> UserError:
     return UserError(
         f"{len(paths)} files would all be record {stem}",
         where=", ".join(str(path) for path in paths),
-        mend="keep one of them or rename, so that no two differ by their ending alone",
+        mend="keep one of them or rename, so that no two differ by their ending (or by how accents are stored) alone",
     )
 
 

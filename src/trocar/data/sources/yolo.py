@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml
 
 from trocar.config import DataSettings
 from trocar.data.annotations.raster import as_ring, fill
@@ -35,6 +34,7 @@ from trocar.data.sources.labels import (
     stem_of,
 )
 from trocar.data.sources.listing import Listing, files_by_stem
+from trocar.documents import read_yaml
 from trocar.errors import UserError
 
 UNLISTED = "unlisted"  # key, beside those of the sides, of images on no official list; our writer's
@@ -91,10 +91,7 @@ def _document(root: Path) -> Path | None:
 
 
 def _checked(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"the file is no YAML: {error}", where=str(path), mend="mend it") from None
+    document = read_yaml(path, "the file", mend="mend it")
     names = document.get("names") if isinstance(document, dict) else None
     names = names.values() if isinstance(names, dict) else names if isinstance(names, list) else []
     if not names or not all(isinstance(name, str | int) for name in names):
