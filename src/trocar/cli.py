@@ -438,6 +438,9 @@ def evaluate(
         Literal["closed", "open"], Option(help="closed: the image's edge is outline where a mask meets it; open: not")
     ] = "closed",
     pictures: Annotated[bool, Option(help="embed frames (of patients) in the report")] = True,
+    to_card: Annotated[
+        bool, Option("--to-card", help="write the scores into the model's card too, if no frame took part in training")
+    ] = False,
     overrides: DataOverrides = None,
     engine: Engine = "torch",
     device: Device = "auto",
@@ -472,10 +475,11 @@ def evaluate(
             progress=progress,
         )
     report = write_report(result, out, pictures=pictures)
+    card = evaluation.to_card(result) if to_card else None
     if json:
-        console.print_json({"report": str(report), **result.as_dict()})
+        console.print_json({"report": str(report), "card": card and str(card), **result.as_dict()})
     else:
-        show_evaluation(result, report)
+        show_evaluation(result, report, card)
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:

@@ -282,24 +282,43 @@ def add_export(folder: str | Path, key: str, export: Export, write: Callable[[Pa
     """
     folder = Path(folder).resolve()
     card = read_card(folder)
+    return _remake(folder, card.model_copy(update={"exports": {**card.exports, key: export}}), key, write)
+
+
+def add_held_out(folder: str | Path, scores: HeldOut) -> ModelCard:
+    """Add scores on unseen frames to a model's card and README, or replace those of the same data and models.
+
+    Whole or not at all, as `add_export`. Returns the new card.
+    """
+    folder = Path(folder).resolve()
+    card = read_card(folder)
+    others = [one for one in card.held_out if (one.data, one.models) != (scores.data, scores.models)]
+    return _remake(folder, card.model_copy(update={"held_out": (*others, scores)}))
+
+
+def _remake(
+    folder: Path, card: ModelCard, key: str | None = None, write: Callable[[Path], None] | None = None
+) -> ModelCard:
+    """The model once more with this card and, where given, the folder `key` as `write` fills it."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             new = Path(scratch) / "new"
-            _link_all(folder, new, leave_out={CARD, README, key})
-            (new / key).mkdir()
-            write(new / key)
-            card = card.model_copy(update={"exports": {**card.exports, key: export}})
+            _link_all(folder, new, leave_out={CARD, README} | ({key} if key else set()))
             (new / README).write_text(readme(card), encoding="utf-8", newline="\n")
+            added = [README]
+            if key is not None and write is not None:
+                (new / key).mkdir()
+                write(new / key)
+                added += [path.relative_to(new).as_posix() for path in _files(new / key)]
             others = {name: digest for name, digest in card.files.items() if PurePosixPath(name).parts[0] != key}
-            added = [README, *(path.relative_to(new).as_posix() for path in _files(new / key))]
             card = card.model_copy(update={"files": others | {name: _digest(new / name) for name in added}})
             (new / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
             _sync([new / CARD, *(new / name for name in added)])
             _swap(new, folder, aside=Path(scratch) / "old")
     except OSError as error:
         raise UserError(
-            f"cannot write the exported form: {error.strerror or error}",
-            where=str(folder / key),
+            f"cannot write the model: {error.strerror or error}",
+            where=str(folder if key is None else folder / key),
             mend="free space there, or copy the model to a folder that may be written to",
         ) from error
     return card

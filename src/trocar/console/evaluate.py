@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from trocar.evaluation import Evaluation
 
 
-def show_evaluation(evaluation: Evaluation, report: Path) -> None:
-    """Verdict, warnings, figures with intervals, the worst frames, the place of the report."""
+def show_evaluation(evaluation: Evaluation, report: Path, card: Path | None = None) -> None:
+    """Verdict, warnings, figures with intervals, the worst frames, the place of the report, the model with its card."""
     from trocar.reporting.words import verdict
 
     out.print(verdict(evaluation), markup=False)
@@ -35,6 +35,8 @@ def show_evaluation(evaluation: Evaluation, report: Path) -> None:
         )
     out.print(table)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
+    if card is not None:
+        out.print(f"on the card of {card}", markup=False, soft_wrap=True)
 
 
 def show_demo(result: DemoResult) -> None:

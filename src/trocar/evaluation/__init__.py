@@ -18,10 +18,11 @@ from trocar.evaluation.parts import Choices, fold_folders, parts_of_masks, parts
 from trocar.evaluation.protocol import find_warnings, protocol_in_words
 from trocar.evaluation.result import Evaluation, SideScores, View
 from trocar.evaluation.scoring import Judge, Progress, score
+from trocar.evaluation.to_card import to_card
 from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import Ruler
 
-__all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate"]
+__all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate", "to_card"]
 
 
 def evaluate(

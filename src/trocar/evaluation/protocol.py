@@ -109,7 +109,7 @@ def find_warnings(
         yield f"these are {side} records: whatever made the masks may have been fitted to them"
     for part in parts:
         if part.card is not None:
-            yield from _known_to_the_model(source, part, part.card)
+            yield from known_to_the_model(source, part, part.card)
     missing = sum(row.missing for row in rows)
     if missing:
         yield f"{missing} of {len(rows)} frames have no prediction and count as empty masks"
@@ -120,7 +120,7 @@ def find_warnings(
         yield f"the split puts records on two sides: {split.shared_records}"
 
 
-def _known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[str]:
+def known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[str]:
     """Warnings about records that the model learnt from or was chosen by."""
     of_fold = f"fold {part.fold}: " if part.fold else ""
     made, names = card.provenance, {record.name for record in part.records}
