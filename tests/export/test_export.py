@@ -193,7 +193,7 @@ def test_what_the_gate_measured_can_be_measured_again(exported: Path, drawn: Pat
 def test_a_form_beyond_the_limits_is_not_written(run: Path) -> None:
     before = contents(run / "model")
     with pytest.raises(UserError) as caught:
-        export(run, to="openvino", precision="int8", dice_limit=0, pixel_limit=0)
+        export(run, to="openvino", precision="int8", dice_limit=0, pixel_limit=0, frames=3)
     text = str(caught.value)
     assert "openvino-int8 is not written" in text
     assert "of the pixels differ (limit 0.00%)" in text
@@ -213,11 +213,9 @@ def test_a_layer_that_int8_spoils_is_found_and_put_back(run: Path, monkeypatch: 
     monkeypatch.setattr(OpenVINOGraph, "quantised", quantised)
     layers = _int8_layers(run)
     assert spoilt in layers, layers
-    made = export(run, to="openvino", precision="int8", **LOOSE)
+    made = export(run, to="openvino", precision="int8", frames=4, **LOOSE)
     assert made.export.in_float == (spoilt,)
     assert made.export.agreement.within
-    with pytest.raises(UserError, match=rf"layers that cost most: {spoilt} "):
-        export(run, to="openvino", precision="int8", dice_limit=0, pixel_limit=0)
 
 
 def _spoil(graph: OpenVINOGraph, layer: str) -> OpenVINOGraph:
