@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +13,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported: errors only
 
-os.environ.setdefault("TROCAR_CACHE", tempfile.mkdtemp(prefix="trocar-tests-"))  # not the user's own
+if "TROCAR_CACHE" not in os.environ:  # not the user's own; workers of one run inherit it
+    os.environ["TROCAR_CACHE"] = tempfile.mkdtemp(prefix="trocar-tests-")
+    atexit.register(shutil.rmtree, os.environ["TROCAR_CACHE"], ignore_errors=True)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
