@@ -1,4 +1,7 @@
-"""The main job on drawn scenes: draw, check, train, evaluate, predict. Needs no download and a few minutes."""
+"""The main job on drawn scenes: draw, check, train, evaluate, predict; then the model that ships, on the same clip.
+
+Needs no download and a few minutes.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class DemoResult:
     model: Path
     report: Path
     predictions: Path
+    shipped: Path  # what the model that ships found in the clip
     checked: CheckReport
     evaluation: Evaluation
     predicted: PredictionSummary
@@ -43,6 +47,7 @@ class DemoResult:
             "masks": str(self.predictions / "masks"),
             "model": str(self.model),
             "data": str(self.data),
+            "model that ships, on the clip": str(self.shipped / "overlays"),
         }
 
 
@@ -50,7 +55,7 @@ def clear_earlier(out: Path) -> None:
     """Remove what an earlier demo left in `out`. Anything that is no demo's stays, and makes it a `UserError`."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    made_here = {"data", "run", "report", "predictions"}
+    made_here = {"data", "run", "report", "predictions", "shipped"}
     if not out.is_dir() or {path.name for path in out.iterdir()} - made_here or not (out / "data" / CARD).is_file():
         raise UserError(
             "the folder of the demo holds something else", where=str(out), mend="give another folder with --out"
@@ -68,6 +73,8 @@ def demo(
     watcher: Watcher | None = None,
 ) -> DemoResult:
     """Draw scenes into `out/data`, train on some procedures, judge on others, predict those and a clip.
+
+    The model that ships predicts the clip too.
 
     What an earlier demo left in `out` is replaced; anything else there is a `UserError`.
     """
@@ -97,10 +104,10 @@ def demo(
     report = write_report(evaluation, out / "report")
     held_out = source.select(read_split(out / "run" / "split.yaml").fold().test)
     watcher.message("predicting the held-out frames and the clip")
+    clip = data / "clip" / "clip.mp4"
     predicted = predict(
-        [*(record.files[0] for record in held_out), data / "clip" / "clip.mp4"],
-        run.model,
-        out / "predictions",
-        device=device,
+        [*(record.files[0] for record in held_out), clip], run.model, out / "predictions", device=device
     )
-    return DemoResult(data, run.model, report, out / "predictions", checked, evaluation, predicted)
+    watcher.message("predicting the clip with the model that ships")
+    predict([clip], None, out / "shipped", device=device)
+    return DemoResult(data, run.model, report, out / "predictions", out / "shipped", checked, evaluation, predicted)

@@ -366,6 +366,7 @@ def _fill(
 ) -> ModelCard:
     save_file({name: _as_array(tensor, floats) for name, tensor in tensors.items()}, folder / WEIGHTS)
     (folder / LICENCE).write_text(licence_text, encoding="utf-8", newline="\n")
+    shutil.copymode(folder / LICENCE, folder / WEIGHTS)  # safetensors leaves it to its owner alone
     (folder / README).write_text(readme(card), encoding="utf-8", newline="\n")
     digests = {name: _digest(folder / name) for name in (WEIGHTS, README, LICENCE)}
     card = card.model_copy(update={"files": digests})
@@ -569,7 +570,9 @@ Segments {{ card.classes[1:] | join(", ") }} in endoscopic and surgical images: 
 
 - data: {{ p.dataset }} ({{ p.data_fingerprint }})
 {% if p.groups %}
-- groups: {{ p.groups | join(", ") }}
+- groups: {{ p.groups[:12] | join(", ") }}
+{%- if p.groups | length > 12 %} and {{ p.groups | length - 12 }} more{% endif %}
+
 {% endif %}
 {% if p.fold %}
 - fold: {{ p.fold }}

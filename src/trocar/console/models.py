@@ -38,7 +38,7 @@ def _row(entry: ModelEntry) -> tuple[str, ...]:
         name,
         ", ".join(entry.card.classes[1:]),
         f"{height}x{width}",
-        "torch",
+        ", ".join(("torch", *entry.card.exports)),
         figure(None if scores is None else scores.dice),
         f"{entry.size_mb:.1f}",
         entry.licence,
