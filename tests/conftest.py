@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is im
 if "TROCAR_CACHE" not in os.environ:  # not the user's own; workers of one run inherit it
     os.environ["TROCAR_CACHE"] = tempfile.mkdtemp(prefix="trocar-tests-")
     atexit.register(shutil.rmtree, os.environ["TROCAR_CACHE"], ignore_errors=True)
+
+# Tests that import these libraries by themselves report to nobody either; trocar's own imports see to it (test_export).
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

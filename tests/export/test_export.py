@@ -442,6 +442,7 @@ def test_predicting_with_an_exported_form_imports_no_torch(exported: Path, tmp_p
     command = [sys.executable, "-W", "error", "-c", BLOCKED, "predict", str(tmp_path / "frame.png"), "--json"]
     command += ["--model", str(exported), "--out", str(tmp_path / "out"), "--engine", engine, "--device", "cpu"]
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    environment.pop("ORT_DISABLE_TELEMETRY")  # of conftest.py: trocar sees to it by itself
     (tmp_path / "home").mkdir()
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)
     assert done.returncode == 0, done.stderr
