@@ -23,8 +23,10 @@ from trocar.data.annotations.raster import (
     to_cvat_rle,
 )
 from trocar.data.annotations.shapes import size_hw
+from trocar.data.checks.masks import count_values
 from trocar.data.files import read_image, read_mask_file, read_reduced_image, write_png
 from trocar.data.leakage import read_lists
+from trocar.data.sources.encoding import ZERO_255
 from trocar.data.sources.labels import find_image, is_within, stem_of
 from trocar.data.sources.listing import natural
 from trocar.documents import parse_yaml
@@ -93,6 +95,26 @@ def test_any_outline_gives_a_mask_or_is_refused(points: Any, size: tuple[int, in
 def test_any_size_is_two_numbers_or_refused(height: Any, width: Any) -> None:
     size = answer_or_refusal(size_hw, height, width, "here")
     assert size is None or (0 < size[0] * size[1] <= 2**26 and all(isinstance(side, int) for side in size))
+
+
+@quick
+@given(sizes, st.lists(st.integers(0, 255), min_size=1, max_size=7), st.integers(0, 2**32 - 1))
+def test_values_of_a_mask_are_counted_as_numpy_does(size: tuple[int, int], values: list[int], seed: int) -> None:
+    mask = np.random.default_rng(seed).choice(np.array(values, np.uint8), size)
+    found, counts = np.unique(mask, return_counts=True)
+    assert list(count_values(mask).items()) == list(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+@quick
+@given(sizes, st.sampled_from([[0, 255], [0], [255], [0, 1, 255], [0, 254], [128]]), st.integers(0, 2**32 - 1))
+def test_black_and_white_masks_are_read_or_refused(size: tuple[int, int], values: list[int], seed: int) -> None:
+    stored = np.random.default_rng(seed).choice(np.array(values, np.uint8), size)
+    mask = answer_or_refusal(ZERO_255._from_values, stored, Path("a.png"))
+    if set(np.unique(stored)) <= {0, 255}:
+        np.testing.assert_array_equal(mask, stored == 255)
+        assert mask.dtype == np.uint8
+    else:
+        assert mask is None
 
 
 # ------------------------------------------------------------------ names

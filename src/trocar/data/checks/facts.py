@@ -106,13 +106,13 @@ def examine(record: Record) -> Facts:
 
 
 def _with_mask(seen: Facts, image: ImageArray, mask: MaskArray) -> Facts:
-    counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
-    instrument = np.asarray(cv2.LUT(mask, _LABELLED), dtype=np.uint8) if counts[IGNORE] else mask
+    counts = masks.count_values(mask)
+    instrument = np.asarray(cv2.LUT(mask, _LABELLED), dtype=np.uint8) if IGNORE in counts else mask
     half = (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2))  # edges of this size tell masks apart best
     small = np.asarray(cv2.resize(instrument, half, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     return dataclasses.replace(
         seen,
-        pixels={int(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        pixels=counts,
         mask=masks.measure(instrument, small),
         outline=outline.measure(np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8), small),
     )
