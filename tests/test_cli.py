@@ -129,7 +129,7 @@ def test_with_to_stdout_nothing_but_masks_is_there(run: Path, drawn: Path, tmp_p
     files = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     assert len(files) == 5
     assert done.stdout == b"".join(mask.tobytes() for mask in files)
-    assert b"1 videos" in done.stderr
+    assert b"1 video, 5 frames" in done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "frames.jsonl").read_text().splitlines()]
     assert [line["seconds"] for line in lines] == [0, 0.1, 0.2, 0.3, 0.4]
     both = trocar("predict", images, "--model", run, "--to-stdout", "--json")

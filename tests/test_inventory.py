@@ -13,7 +13,7 @@ from test_model_folder import make_card
 from trocar import box, inventory
 from trocar.cli import app
 from trocar.errors import UserError
-from trocar.model_folder import resolve_model, write_model
+from trocar.model_folder import derived_licence, resolve_model, write_model
 
 
 def write(folder: Path, licence: str = "\nResearch only\nsecond line\n") -> Path:
@@ -73,6 +73,24 @@ def test_models_below_folders_are_listed_once_with_their_facts(shipped: Path, tm
     assert last.card.name == "model"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            derived_licence("mydata", "none", "none"),
+            "These weights were trained on the data mydata, starting from random",
+        ),
+        ("Licence of these weights: research only\n\nThey were", "research only"),
+        ("\n\n", ""),
+    ],
+)
+def test_of_a_licence_its_first_line_after_the_heading_is_told(tmp_path: Path, text: str, said: str) -> None:
+    folder = write(tmp_path / "model", text)
+    told = inventory.ModelEntry("model", folder, False, None).licence
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
+
+
 def test_a_damaged_model_is_listed_with_its_problem(shipped: Path, tmp_path: Path) -> None:
     model = write(tmp_path / "model")
     (model / "weights.safetensors").unlink()
@@ -93,6 +111,7 @@ def test_the_verb_shows_models_and_damage(shipped: Path, tmp_path: Path) -> None
     assert text.exit_code == 0, text.output
     assert box.DEFAULT in text.output
     assert "(default)" in text.output
+    assert f"licence: {box.DEFAULT}: Research only" in text.output.splitlines()
     assert "LICENSE is not what the model was written with" in text.output
     document = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
     assert [one["name"] for one in document["models"]] == [box.DEFAULT, "another"]

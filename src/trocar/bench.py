@@ -143,14 +143,6 @@ def bench(
     )
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of `720x576`, which is written width first."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"{text!r} is no size", where="--size", mend="give WIDTHxHEIGHT, such as 720x576")
-    return int(height), int(width)
-
-
 _OUTPUTS: Final = {  # the first is what `predict` writes when nothing is said
     "both": Wanted(),
     "overlays": Wanted(masks=False),

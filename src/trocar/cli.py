@@ -753,12 +753,13 @@ def bench(
     """Measure what each part of predicting costs here, frames a second from end to end, memory and cold start."""
     from trocar import bench as measuring
     from trocar.console.bench import show_bench
+    from trocar.sizes import parse_size
 
     with console.counting("measuring") as progress:
         result = measuring.bench(
             model,
             source=source,
-            size_hw=measuring.parse_size(size),
+            size_hw=parse_size(size),
             engine=engine,
             device=device,
             threads=threads,
@@ -833,7 +834,7 @@ def export(
     ] = None,
     split: Annotated[Path | None, Option(help="split file of that data; default: that of the model's run")] = None,
     size: Annotated[
-        str | None, Option(metavar="HEIGHTxWIDTH", help="of its frames; default: the size the model was trained with")
+        str | None, Option(metavar="WxH", help="of its frames; default: the size the model was trained with")
     ] = None,
     dynamic: Annotated[bool, Option("--dynamic", help="leave height and width of its frames open")] = False,
     dice_limit: Annotated[
@@ -849,6 +850,7 @@ def export(
     from trocar.console.export import show_exported
     from trocar.export import export as export_model
     from trocar.model_folder import resolve_model
+    from trocar.sizes import parse_size
 
     if int8 and precision != "f32":
         raise UserError("--int8 and --precision name two arithmetics", mend="leave one of them out")
@@ -861,7 +863,7 @@ def export(
             precision="int8" if int8 else precision,
             data=opened,
             split=split,
-            size_hw=None if size is None else _height_and_width(size),
+            size_hw=None if size is None else parse_size(size),
             dynamic=dynamic,
             dice_limit=dice_limit,
             pixel_limit=pixel_limit,
@@ -872,13 +874,6 @@ def export(
         console.print_json(made.as_dict())
     else:
         show_exported(made)
-
-
-def _height_and_width(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise UserError(f"{text!r} is no size", mend="give HEIGHTxWIDTH, such as --size 512x512")
-    return int(height), int(width)
 
 
 # ------------------------------------------------------------------ figures

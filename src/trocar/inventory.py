@@ -10,7 +10,7 @@ from typing import Any
 
 from trocar import box
 from trocar.errors import UserError
-from trocar.model_folder import CARD, LICENCE, ModelCard, read_card
+from trocar.model_folder import CARD, LICENCE, LICENCE_HEADING, ModelCard, read_card
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class ModelEntry:
 
     @property
     def licence(self) -> str:
-        """First line of the licence of the weights that says anything; empty without one."""
+        """First line of the licence of the weights that says more than its heading; empty without one."""
         try:
             lines = (self.folder / LICENCE).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
             return ""
-        return next((line.strip() for line in lines if line.strip()), "")
+        said = (line.strip().removeprefix(LICENCE_HEADING).lstrip(": ") for line in lines)
+        return next((line for line in said if line), "")
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as JSON, the whole card included."""

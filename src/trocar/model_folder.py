@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 CARD, WEIGHTS, README, LICENCE = "model.json", "weights.safetensors", "README.md", "LICENSE"
+LICENCE_HEADING = "Licence of these weights"
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"}
 CURVE_COLUMNS: Final = 7  # of the table in the README
 COPY_AGAIN = "copy the whole folder again from where it came from, or train it again"
@@ -552,7 +553,7 @@ def derived_licence(dataset: str, encoder: str, encoder_weights: str) -> str:
         else f"from pretrained weights of {encoder} ({Path(encoder_weights).name})"
     )
     return (
-        "Licence of these weights\n\n"
+        f"{LICENCE_HEADING}\n\n"
         f"These weights were trained on the data {dataset}, starting {start}.\n"
         "They derive from both: whoever passes them on must keep to the licence of the data and to the licence of the\n"
         "pretrained weights. Trocar's own licence (Apache-2.0) covers the program that made them and does not by\n"

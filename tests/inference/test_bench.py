@@ -65,12 +65,8 @@ def test_memory_that_grows_is_seen() -> None:
 def test_what_cannot_be_measured_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sets its own pace"):
         bench(tiny_model, source="camera:0")
-    with pytest.raises(UserError, match="not a video"):
+    with pytest.raises(UserError, match="no such file"):
         bench(tiny_model, source=tmp_path / "absent.mp4")
-    for text in ("720", "0x5", "axb", "-1x4"):
-        with pytest.raises(UserError, match="is no size"):
-            measuring.parse_size(text)
-    assert measuring.parse_size("720x576") == (576, 720)
 
 
 def test_the_verb_prints_one_document_and_its_table_says_the_same(

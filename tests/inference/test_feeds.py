@@ -124,7 +124,7 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
         open_feed(str(tmp_path / "missing" / "x_%d.png"))
     with pytest.raises(UserError, match="no image is there"):
         open_feed(str(tmp_path))
-    with pytest.raises(UserError, match="not a video"):
+    with pytest.raises(UserError, match="no such file"):
         open_feed(str(tmp_path / "missing.mp4"))
     (tmp_path / "x_1.png").write_text("no image")
     (tmp_path / "x_2.png").write_text("no image")

@@ -20,6 +20,7 @@ from trocar.inference import predict as module
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import Smoother, SmoothSettings
+from trocar.inference.video import VideoReader
 from trocar.model_folder import ModelCard, QualityLimit
 
 
@@ -557,3 +558,23 @@ def test_a_limit_promises_nothing_for_smoothed_masks(tmp_path: Path, with_a_limi
     assert not plain.quality_promise.startswith("none")
     assert smoothed.quality_promise.startswith("none with smoothing")
     assert plain.smoothing == "none"
+
+
+def test_only_what_was_written_now_is_told(
+    tmp_path: Path, by_brightness: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "b.png", one_level(UNSURE))
+    show_predictions(predict([tmp_path / "b.png"], by_brightness, tmp_path / "out", instances=True), tmp_path / "out")
+    assert "instances:" in capsys.readouterr().out
+    show_predictions(predict([tmp_path / "b.png"], by_brightness, tmp_path / "out", masks=False), tmp_path / "out")
+    told_now = capsys.readouterr().out.splitlines()
+    assert told_now[0] == "1 image"
+    assert [line.partition(":")[0] for line in told_now[1:]] == ["overlays", "list of all"]
+
+
+def test_a_video_that_is_missing_or_empty_is_told_apart_from_one_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("hello")
+    for name, why in (("absent.mp4", "no such file"), ("empty.mp4", "0 bytes"), ("text.mp4", "not a video")):
+        with pytest.raises(UserError, match=why):
+            VideoReader(tmp_path / name)

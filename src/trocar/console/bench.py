@@ -17,7 +17,7 @@ def show_bench(result: Bench) -> None:
     """The stages, the whole of it, memory and cold start; and on what machine."""
     height, width = result.network_hw
     rows, columns = result.frame_hw
-    _line(f"{result.model} at {height}x{width}, {result.engine}; frames of {rows}x{columns} (height x width)")
+    _line(f"{result.model} at {width}x{height}, {result.engine}; frames of {columns}x{rows}")
     table = Table(box=None, pad_edge=False)
     for column in (f"ms, of {result.frames} frames", "p50", "p95", "p99", "processor"):
         table.add_column(column, justify="left" if column.startswith("ms") else "right")

@@ -11,18 +11,23 @@ from trocar.inventory import ModelEntry
 
 
 def show_models(entries: Sequence[ModelEntry]) -> None:
-    """A row for each model; then what is wrong with the damaged ones."""
+    """A row for each model; then the licences of their weights, and what is wrong with the damaged ones."""
     if not entries:
         out.print("no models")
         return
     table = Table(box=None, pad_edge=False)
     shipped_width = max((len(entry.name) for entry in entries if entry.shipped), default=0)
     table.add_column("model", min_width=shipped_width, overflow="fold")
-    for column in ("finds", "network size", "runs on", "validation Dice", "MB", "licence"):
-        table.add_column(column, justify="right" if column in ("validation Dice", "MB") else "left", overflow="fold")
+    for column in ("finds", "network\nsize", "runs on"):
+        table.add_column(column, overflow="fold")
+    for column in ("validation\nDice", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
         table.add_row(*_row(entry))
     out.print(table)
+    for entry in entries:
+        if entry.licence:  # too long for a column
+            out.print(f"licence: {entry.name}: {entry.licence}", markup=False, soft_wrap=True)
     for entry in entries:
         if entry.problem is not None:
             out.print(f"damaged: {entry.name}: {entry.problem}", markup=False, soft_wrap=True)
@@ -31,15 +36,14 @@ def show_models(entries: Sequence[ModelEntry]) -> None:
 def _row(entry: ModelEntry) -> tuple[str, ...]:
     name = f"{entry.name}\n(default)" if entry.default else entry.name
     if entry.card is None:
-        return name, "damaged, see below", "", "", "", f"{entry.size_mb:.1f}", entry.licence
+        return name, "damaged", "", "", "", f"{entry.size_mb:.1f}"
     height, width = entry.card.preprocess.size_hw
     scores = entry.card.scores.get("val")
     return (
         name,
         ", ".join(entry.card.classes[1:]),
-        f"{height}x{width}",
-        ", ".join(("torch", *entry.card.exports)),
+        f"{width}x{height}",
+        "\n".join(("torch", *entry.card.exports)),
         figure(None if scores is None else scores.dice),
         f"{entry.size_mb:.1f}",
-        entry.licence,
     )

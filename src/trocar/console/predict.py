@@ -17,21 +17,43 @@ def show_predictions(summary: PredictionSummary, folder: Path, to: Console = out
     """How many inputs, and where their masks are."""
     frames = sum(one.frames for one in summary.predictions)
     videos = sum(one.kind == "video" for one in summary.predictions)
-    to.print(f"{len(summary.predictions) - videos} images and {videos} videos, {frames} frames")
+    counts = [(len(summary.predictions) - videos, "image"), (videos, "video")]
+    inputs = " and ".join(_counted(count, what) for count, what in counts if count)
+    to.print(f"{inputs}, {_counted(frames, 'frame')}" if videos else inputs)
     if summary.quality_limit is not None:
         _show_quality(summary, frames, to)
     for one in summary.predictions:
         if one.lost_frames or one.damaged_frames or not one.complete:
             end = "" if one.complete else "; it cannot be read to its end"
-            text = f"warning: {one.file}: {one.lost_frames} frames lost, {one.damaged_frames} damaged{end}"
+            text = f"warning: {one.file}: {_counted(one.lost_frames, 'frame')} lost, {one.damaged_frames} damaged{end}"
             to.print(text, markup=False, soft_wrap=True)
         if one.sound and "left out" in one.sound:
             to.print(f"warning: {one.file}: sound {one.sound}", markup=False, soft_wrap=True)
         if one.reconnections:
-            to.print(f"warning: {one.file}: connected again {one.reconnections} times", markup=False, soft_wrap=True)
-    for what in ("masks", "overlays", "probabilities", "instances"):
-        if (folder / what).is_dir():
-            to.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+            to.print(
+                f"warning: {one.file}: connected again {_counted(one.reconnections, 'time')}",
+                markup=False,
+                soft_wrap=True,
+            )
+    for what in _written(summary):
+        to.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+    to.print(f"list of all: {folder / 'predictions.json'}", markup=False, soft_wrap=True)
+
+
+def _written(summary: PredictionSummary) -> list[str]:
+    """Folders that this prediction wrote into; those of an earlier one may lie beside them."""
+    every = summary.predictions
+    made = {
+        "masks": any(one.mask for one in every),
+        "overlays": any(one.overlay for one in every),
+        "probabilities": any(one.probabilities for one in every),
+        "instances": any(one.instance_ids for one in every),
+    }
+    return [name for name, written in made.items() if written]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:

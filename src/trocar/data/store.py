@@ -290,7 +290,7 @@ def open_store(
     height, width = settings.size_hw
     about = {
         "format": FORMAT,
-        "about": f"{source.dataset}, {source.root.absolute()}, {height}x{width}",
+        "about": f"{source.dataset}, {source.root.absolute()}, {width}x{height}",
         "trocar": __version__,
         "one_class": join,
         "preprocess": tree,

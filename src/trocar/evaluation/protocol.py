@@ -90,7 +90,7 @@ def _model_in_words(card: ModelCard, fold: str | None, threshold: float | None) 
     height, width = card.preprocess.size_hw
     return {
         f"model{of_fold}": f"{card.name}: {card.model.architecture} on {card.model.encoder}, network size "
-        f"{height}x{width} ({card.preprocess.fit}); {made.dataset}, epoch {made.best_epoch} of {made.epochs}, "
+        f"{width}x{height} ({card.preprocess.fit}); {made.dataset}, epoch {made.best_epoch} of {made.epochs}, "
         f"seed {made.seed}",
         f"threshold{of_fold}": chosen,
     }

@@ -20,6 +20,7 @@ from trocar.data.files import IMAGE_SUFFIXES, read_image
 from trocar.data.records import ImageArray
 from trocar.errors import UserError
 from trocar.inference.video import Frame
+from trocar.sizes import parse_size
 
 NUMBER = re.compile(r"(?<!%)%0?(\d*)d")
 _POLL_S = 0.2
@@ -140,12 +141,10 @@ class RawFormat:
     @classmethod
     def parse(cls, size: str, pixels: str) -> RawFormat:
         """From `720x576` (width x height) and the name of the pixel format."""
-        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
-        if not match:
-            raise UserError(f"{size!r} is no size of raw frames", mend="give WIDTHxHEIGHT, such as 720x576")
+        height, width = parse_size(size)
         if pixels not in ("rgb24", "bgr24", "gray"):
             raise UserError(f"raw frames of format {pixels!r} are not known", mend="use rgb24, bgr24 or gray")
-        return cls((int(match[1]), int(match[2])), pixels)  # type: ignore[arg-type]
+        return cls((width, height), pixels)  # type: ignore[arg-type]
 
 
 class RawFeed(Stoppable):

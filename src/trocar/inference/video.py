@@ -185,7 +185,11 @@ def _open_for_reading(path: Path) -> tuple[InputContainer, VideoStream]:
         container = av.open(
             str(path.absolute()), options={"format_whitelist": ",".join(_CONTAINERS)}, metadata_errors="replace"
         )
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path), mend="name a file that is there") from None
     except (av.FFmpegError, OSError) as error:
+        if path.is_file() and not path.stat().st_size:
+            raise UserError("the file is empty (0 bytes)", where=str(path), mend="copy or export it again") from None
         why = "its content is none of the known kinds" if isinstance(error, av.ArgumentError) else words(error)
         raise UserError(
             f"not a video that can be read: {why}", where=str(path), mend="give a complete video file"

@@ -24,7 +24,7 @@ from trocar import __version__
 from trocar.config import Recipe, load_recipe
 from trocar.errors import UserError, UserErrors
 from trocar.interop.keras_files import CONV, NORM, StoredLayer, natural, read_layers
-from trocar.model_folder import ModelCard, Provenance, write_model
+from trocar.model_folder import LICENCE_HEADING, ModelCard, Provenance, write_model
 from trocar.models.build import build_model
 from trocar.models.notebook import LOW_LEVEL_WIDTH, RATES, WIDTH, KerasResNet50, encoder_names
 
@@ -96,7 +96,7 @@ def convert_keras(
         provenance=_provenance(file, recipe),
     )
     licence = (
-        "Licence of these weights\n\n"
+        f"{LICENCE_HEADING}\n\n"
         f"Converted from {file.name}, trained elsewhere with Keras. Whoever trained them says under which licence\n"
         "they may be used; they derive from their training data and, where they started from it, from ImageNet.\n"
     )
