@@ -214,6 +214,35 @@ def test_ctrl_c_saves_and_exits_130(drawn: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a process that is terminated there has no say")
+def test_sigterm_closes_the_files_of_predict(run: Path, tmp_path: Path) -> None:
+    arguments = ["predict", "-", "--raw-size", "64x48", "--model", run, "--jsonl", "--out", tmp_path / "out"]
+    command = [sys.executable, "-c", CLOSED_NETWORK, *map(str, arguments)]
+    lines = tmp_path / "out" / "frames.jsonl"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(bytes(64 * 48 * 3) * 12)
+        child.stdin.flush()  # and it is not closed: more frames are waited for
+        deadline = time.monotonic() + 120
+        while not (lines.is_file() and lines.read_text().count("\n") > 5) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.terminate()
+        assert child.wait(60) == 130
+        told = child.stderr.read().decode()
+    assert f"stopped; what is done is closed, and listed in {tmp_path / 'out' / 'predictions.json'}" in told
+    assert "Traceback" not in told
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
+    assert 5 < entry["frames"] <= 12
+    assert not entry["complete"]
+    assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {
+        "frames.jsonl",
+        "predictions.json",
+        "stdin.mkv",
+        "stdin.mp4",
+    }
+
+
 def test_a_place_that_cannot_be_written_to_is_said(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")  # root may write into every folder, but not below a file
     done = trocar("train", "--data", drawn, "--out", tmp_path / "file" / "run", *settings())

@@ -1,8 +1,8 @@
 """The command line: each verb parses, calls the library function of its name, and prints what it made.
 
 Results go to stdout (`--json`: one document and nothing else), progress and errors to stderr. Exit codes: 0 done;
-1 `check` found errors or `split --audit` a leak; 2 something the user can mend; 130 Ctrl-C. Heavy imports happen inside
-the verbs, so that `--help` answers at once.
+1 `check` found errors or `split --audit` a leak; 2 something the user can mend; 130 Ctrl-C or SIGTERM.
+Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typer import Argument, Option
 
 from trocar import __version__, console
 from trocar.config import Recipe, default_of, known_keys, load_recipe, shipped_recipes
+from trocar.console.stopping import terminated_as_stopped
 from trocar.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with terminated_as_stopped():
+                return function(*args, **kwargs)
         except UserError as error:
             console.print_error(error, as_json=bool(kwargs.get("json")))
             _exit(2)

@@ -37,6 +37,8 @@ def show_predictions(summary: PredictionSummary, folder: Path, to: Console = out
             )
     for what in _written(summary):
         to.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+    if (folder / "frames.jsonl").is_file():  # one of an earlier prediction was removed
+        to.print(f"a line for each frame: {folder / 'frames.jsonl'}", markup=False, soft_wrap=True)
     to.print(f"list of all: {folder / 'predictions.json'}", markup=False, soft_wrap=True)
 
 

@@ -177,6 +177,10 @@ class _Job:
                     if item.is_video:
                         self._video(item)
             complete = True
+        except KeyboardInterrupt as stopped:
+            raise KeyboardInterrupt(
+                f"{str(stopped) or 'stopped'}; what is done is closed, and listed in {self.out / SUMMARY}"
+            ) from None
         finally:
             self._write_summary(complete=complete)
 
