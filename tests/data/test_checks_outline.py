@@ -102,3 +102,10 @@ def test_only_what_stands_out_of_its_set_is_misplaced() -> None:
     assert misplaced([*careful, of(mirror=0.6, shift=0.9)])[-1] == "shifted"
     assert misplaced(careful) == [None] * 20
     assert misplaced([of(mirror=0.6)]) == ["mirrored"]  # alone: by itself
+
+
+def test_a_strip_is_no_frame() -> None:
+    """Every offset of it would take gigabytes."""
+    mask = np.zeros((16, 40_000), np.uint8)
+    mask[4:12, 100:39_000] = 1
+    assert outline.measure(np.repeat(mask[..., None] * np.uint8(200), 3, axis=2), mask) is None

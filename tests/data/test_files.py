@@ -309,3 +309,33 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         atomic_write_bytes(tmp_path / "file" / "a.bin", b"")
+
+
+def png_with_rows(rows: int, claimed: int, *, colour: bool = False) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = b"\x00" + bytes([100] * (96 if colour else 32))
+    header = struct.pack(">IIBBBBB", 32, claimed, 8, 2 if colour else 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("read", [read_image, read_mask_file])
+def test_missing_rows_are_no_background(tmp_path: Path, read, colour: bool) -> None:
+    """Pillow gives them as black, which in a mask says that no instrument is there."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png_with_rows(24, 24, colour=colour))
+    assert (read(path) == 100).all()
+    for rows in (23, 12, 1):
+        path.write_bytes(png_with_rows(rows, 24, colour=colour))
+        with pytest.raises(UserError, match="damaged"):
+            read(path)
+
+
+def test_black_pictures_lack_nothing(tmp_path: Path) -> None:
+    for number, mode in enumerate(("L", "RGB", "RGBA", "LA", "P", "1")):
+        Image.new(mode, (20, 10)).save(tmp_path / f"{number}.png")
+        assert not read_mask_file(tmp_path / f"{number}.png").any()
+        assert not read_image(tmp_path / f"{number}.png").any()

@@ -264,3 +264,11 @@ def test_few_large_frames_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for index in (0, 5, 11, 10, 2):
         assert abs(float(np.median(read_frame(path, index, "gray"))) - (20 + 4 * index)) <= 3
         assert len(video_frames._readers[path]._kept) <= 3
+
+
+def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    write_video(path, numbered_frames(2))
+    path.write_bytes(path.read_bytes().replace(b"FFV1", b"????"))
+    with pytest.raises(UserError, match="unknown codec"):
+        read_frame(path, 0)

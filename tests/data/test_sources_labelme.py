@@ -145,3 +145,8 @@ def test_what_is_not_labelme(tmp_path: Path) -> None:
     assert "no LabelMe labels here" in refusal(tmp_path, "labelme").what
     make(tmp_path, shape("x", [[1, 1]], "point"))
     assert "name no class" in refusal(tmp_path).what
+
+
+def test_an_absurd_circle_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, shape("tip", [[1e200, 0], [0, 1]], "circle"))
+    assert "absurdly far" in reading(tmp_path).what

@@ -99,14 +99,19 @@ def read_mask_file(path: str | Path, *, palette_as_colours: bool = False) -> NDA
     Shapes: -> uint8 (H, W), or RGB (H, W, 3).
     """
     path = Path(path)
-    header = _open_header(path, _read_bytes(path))
+    data = _read_bytes(path)
+    header = _open_header(path, data)
     if header.format in _JPEG_FORMATS:
         raise UserError(
             "the mask is a JPEG, whose compression invents values along every edge",
             where=str(path),
             mend="export the mask again as PNG; if only the JPEG exists, threshold it at half and save that as PNG",
         )
-    picture = _load(path, header)
+    if header.format == "PNG" and header.mode == "L" and not header.info.keys() & {"transparency", "exif"}:
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # the same pixels, sooner an array
+        if grey is not None and grey.shape == (header.height, header.width):
+            return np.asarray(grey, dtype=np.uint8)
+    picture = _load(path, data, header)
     if picture.mode == "P" and not palette_as_colours:
         return np.array(picture, dtype=np.uint8)
     if picture.mode in ("P", "PA"):
@@ -179,20 +184,30 @@ def _refuse_deep_or_foreign_pixels(path: Path, data: bytes, header: Image.Image)
         )
 
 
-def _load(path: Path, header: Image.Image) -> Image.Image:
+def _load(path: Path, data: bytes, header: Image.Image) -> Image.Image:
     """Decode all pixels and apply the EXIF turn."""
     try:
         header.load()
+        if header.format == "PNG" and _lacks_rows(data, header):
+            raise _damaged(path, "rows of pixels are missing")
         turned = header.getexif().get(_EXIF_ORIENTATION, 1) != 1
         return ImageOps.exif_transpose(header) if turned else header
     except _DECODER_FAULTS as error:
         raise _damaged(path, str(error)) from None
 
 
+def _lacks_rows(data: bytes, loaded: Image.Image) -> bool:
+    """Whether a PNG ends before its last row: Pillow leaves black what is missing and says nothing, libpng refuses."""
+    last_row = loaded.crop((0, loaded.height - 1, loaded.width, loaded.height))
+    if last_row.getbbox(alpha_only=False) is not None:
+        return False
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is None
+
+
 def _decode(path: Path, data: bytes, header: Image.Image) -> ImageArray:
     if header.format in _JPEG_FORMATS:
         return _decode_jpeg(path, data)
-    pixels = np.asarray(_load(path, header).convert("RGB"))
+    pixels = np.asarray(_load(path, data, header).convert("RGB"))
     return np.ascontiguousarray(pixels)
 
 

@@ -94,7 +94,13 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
     refuse_what_is_no_file(path)
     with av.open(str(path), metadata_errors="replace") as container:
         # One thread: readers run side by side in workers already, and threads do not survive a fork.
-        decoder = container.streams.video[0].codec_context
+        decoder = container.streams.video[0].codec_context if container.streams.video else None
+        if decoder is None:
+            raise UserError(
+                "the file holds no video, or one of an unknown codec",
+                where=str(path),
+                mend="copy the file again, or convert it to H.264",
+            )
         decoder.thread_count = 1
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
         if decoder.width * decoder.height > MAX_PIXELS:

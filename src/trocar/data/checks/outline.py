@@ -21,6 +21,7 @@ from trocar.data.records import ImageArray, MaskArray
 
 REACH = 0.12  # of the longer side: the largest shift looked for
 SHORTEST = 40  # pixels of outline, at the reduced size; less says nothing
+_LONGEST_SHAPE = 8  # longer side by shorter: every offset of a strip takes gigabytes
 
 _RIM = 0.85  # of the reach: a peak beyond it is none
 _STRONG = 0.9  # edges above this quantile count alike: a highlight must not outweigh an instrument
@@ -62,10 +63,12 @@ class Outline:
 
 
 def measure(image: ImageArray, instrument: MaskArray) -> Outline | None:
-    """The scores of one frame, or None where the outline is too short to tell.
+    """The scores of one frame, or None where the outline is too short to tell, or the frame no camera's (a mere strip).
 
     Shapes: image (h, w, 3), instrument (h, w), non-zero = instrument; about 120 pixels high are enough.
     """
+    if max(instrument.shape) > _LONGEST_SHAPE * min(instrument.shape):
+        return None
     outline = _outline(instrument)
     length = cv2.countNonZero(outline)
     if length < SHORTEST:

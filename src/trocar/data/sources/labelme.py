@@ -39,6 +39,7 @@ from trocar.errors import UserError, UserErrors
 
 LABELS = "labels.txt"
 AREAS = ("polygon", "rectangle", "circle", "mask")
+_FURTHEST = 1e6  # pixels
 _LOOKED_AT = 3  # JSON files that are opened to recognise the layout
 
 
@@ -187,6 +188,8 @@ def _area(shape: dict[str, Any]) -> Any:
     if kind == "rectangle":
         return partial(fill, [as_ring([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])])
     if kind == "circle":
+        if max(map(abs, (x0, y0, x1, y1))) > _FURTHEST:
+            raise UserError("a circle lies absurdly far outside of any image", mend="draw it again in LabelMe")
         return partial(_disc, (x0, y0), float(np.hypot(x1 - x0, y1 - y0)))
     return partial(_pasted, shape["mask"], (int(x0), int(y0), int(x1), int(y1)))
 
