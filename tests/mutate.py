@@ -294,7 +294,8 @@ def text_lines(data: bytes, rng: random.Random) -> bytes:
     if what == 0:
         lines.pop(rng.randrange(len(lines)))
     elif what == 1:
-        lines += [rng.choice(lines)] * rng.choice((1, 3000))
+        line = rng.choice(lines)
+        lines += [line] * min(rng.choice((1, 3000)), LARGEST // (len(line) + 1))
     elif what == 2:
         rng.shuffle(lines)
     return (b"\r\n" if what == 3 else b"\n").join(lines)

@@ -470,3 +470,10 @@ def test_a_card_from_before_these_fields_still_opens(folder: Path) -> None:
 def test_a_curve_with_a_dice_missing_is_refused() -> None:
     with pytest.raises(ValueError, match="2 thresholds but 1 Dice"):
         ValidationCurve(thresholds=(0.4, 0.5), dice=(0.8,), frames=3)
+
+
+def test_names_longer_than_the_system_takes(tmp_path: Path) -> None:
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": {"a": "x" * 300}}))
+    for path in (tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="cannot look for a model: File name too long"):
+            resolve_model(path)

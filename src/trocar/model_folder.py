@@ -498,6 +498,15 @@ def resolve_model(path: str | Path | None) -> Path:
     there are), and anything else.
     """
     path = model_named(path)
+    try:
+        return _found(path)
+    except OSError as error:  # a name longer than the system takes, a folder that may not be entered
+        raise UserError(
+            f"cannot look for a model: {reason(error)}", where=str(error.filename or path), mend="mend the path"
+        ) from None
+
+
+def _found(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CARD).is_file():
             return folder
