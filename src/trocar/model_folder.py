@@ -37,7 +37,7 @@ from trocar.config import (
     mask_steps_in_words,
     validate,
 )
-from trocar.documents import read_json, read_yaml, refuse_what_is_no_file
+from trocar.documents import read_json, read_yaml, reason, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
 
 if TYPE_CHECKING:
