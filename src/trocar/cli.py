@@ -934,7 +934,7 @@ def fetch(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Download a research set, check it and lay it out, or say how to get it. The one verb that goes online."""
+    """Download a research set, check it and lay it out, or say how to get it. Goes online."""
     from trocar.console.fetch import show_fetched, show_known
     from trocar.data import fetching
 

@@ -572,6 +572,12 @@ def test_only_what_was_written_now_is_told(
     assert [line.partition(":")[0] for line in told_now[1:]] == ["overlays", "list of all"]
 
 
+def test_stdin_without_a_format_leaves_nothing_behind(tmp_path: Path, by_brightness: Predictor) -> None:
+    with pytest.raises(UserError, match="no header"):
+        predict(["-"], by_brightness, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_video_that_is_missing_or_empty_is_told_apart_from_one_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("hello")

@@ -85,6 +85,12 @@ class FeedOptions:
     reconnects: int = 3
     endless: bool | None = None
 
+    def raw_format(self) -> RawFormat:
+        """Of frames on stdin. Raises `UserError` where it was not given."""
+        if self.raw is None:
+            raise UserError("raw frames on stdin have no header", mend="say what they are: --raw-size 720x576")
+        return self.raw
+
 
 def open_feed(text: str, options: FeedOptions | None = None, **changes: Any) -> Feed:
     """Open whatever `text` names: a feed's form (`is_feed`), a folder of frames, or a video file.
@@ -94,9 +100,7 @@ def open_feed(text: str, options: FeedOptions | None = None, **changes: Any) -> 
     how = replace(options or FeedOptions(), **changes)
     rate = how.rate or ANY_RATE
     if text == STDIN:
-        if how.raw is None:
-            raise UserError("raw frames on stdin have no header", mend="say what they are: --raw-size 720x576")
-        return RawFeed(sys.stdin.buffer, how.raw, rate)
+        return RawFeed(sys.stdin.buffer, how.raw_format(), rate)
     path = Path(text)
     if path.is_file():
         return VideoReader(path)

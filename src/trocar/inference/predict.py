@@ -36,7 +36,7 @@ from trocar.data.files import atomic_write_bytes, read_image
 from trocar.data.records import ImageArray
 from trocar.errors import UserError, UserErrors
 from trocar.inference.draw import overlay
-from trocar.inference.feeds import Feed, FeedOptions
+from trocar.inference.feeds import STDIN, Feed, FeedOptions
 from trocar.inference.inputs import CLASSES, LINES, OUTPUT_FOLDERS, SUMMARY, Input, gather
 from trocar.inference.outputs import Files, FrameKind, Lines, VideoOutputs, Wanted, write_image, write_raw
 from trocar.inference.pipeline import stream
@@ -96,6 +96,9 @@ def predict(
     items, problems = gather(inputs, as_video=as_video)
     if not items:
         raise UserErrors(problems or [UserError("nothing to predict", mend="name images, folders or videos")])
+    feeds = feeds or FeedOptions()
+    if any(item.feed == STDIN for item in items):
+        feeds.raw_format()  # refused before anything is opened or written
     if isinstance(model, Predictor):
         predictor = model
     else:
@@ -112,7 +115,7 @@ def predict(
         say(f"engine: {predictor.about}")
     smooth.check(predictor)
     wanted = Wanted(masks, overlays, probabilities, instances, frames, lines, raw, window)
-    job = _Job(predictor, Path(out), batch_size, wanted, feeds or FeedOptions(), smooth, progress, failed=problems)
+    job = _Job(predictor, Path(out), batch_size, wanted, feeds, smooth, progress, failed=problems)
     try:
         job.start(items)
         job.run(items)
