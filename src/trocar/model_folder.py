@@ -497,9 +497,8 @@ def resolve_model(path: str | Path | None) -> Path:
     Raises `UserError` for a run without a model yet (how far it is, how to go on), a run of several folds (which
     there are), and anything else.
     """
-    path = model_named(path)
     try:
-        return _found(path)
+        return _found(model_named(path))
     except OSError as error:  # a name longer than the system takes, a folder that may not be entered
         raise UserError(
             f"cannot look for a model: {reason(error)}", where=str(error.filename or path), mend="mend the path"
