@@ -339,3 +339,12 @@ def test_black_pictures_lack_nothing(tmp_path: Path) -> None:
         Image.new(mode, (20, 10)).save(tmp_path / f"{number}.png")
         assert not read_mask_file(tmp_path / f"{number}.png").any()
         assert not read_image(tmp_path / f"{number}.png").any()
+
+
+def test_a_chunk_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
+    data = png_with_rows(24, 24)
+    at = data.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(data[:at] + b"\xff\x00\x00\x00" + data[at + 4 :])
+    for read in (read_image, read_mask_file):
+        with pytest.raises(UserError, match="longer than the file"):
+            read(tmp_path / "a.png")

@@ -168,6 +168,7 @@ def _refuse_what_would_be_lost(path: Path, data: bytes, header: Image.Image) -> 
 def _refuse_deep_or_foreign_pixels(path: Path, data: bytes, header: Image.Image) -> None:
     bits = 8
     if header.format == "PNG":
+        _refuse_endless_chunk(path, data)
         bits = data[24]  # IHDR; Pillow itself cuts 16-bit colour to 8 bits in silence
     elif header.format == "TIFF":
         bits = max(header.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
@@ -182,6 +183,16 @@ def _refuse_deep_or_foreign_pixels(path: Path, data: bytes, header: Image.Image)
         raise UserError(
             f"the colours are stored as {header.mode}, not grey or RGB", where=str(path), mend="save it again as RGB"
         )
+
+
+def _refuse_endless_chunk(path: Path, data: bytes) -> None:
+    """Raise where a part of a PNG claims to be longer than the file: OpenCV takes that much memory before it looks."""
+    at = 8
+    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":
+        at += 8 + int.from_bytes(data[at : at + 4], "big")
+        if at > len(data):
+            raise _damaged(path, "a part of it is cut off, or claims to be longer than the file")
+        at += 4  # its checksum
 
 
 def _load(path: Path, data: bytes, header: Image.Image) -> Image.Image:
