@@ -53,7 +53,7 @@ def test_all_that_is_kept_is_listed_with_its_size(folder: Path) -> None:
     found = cache(folder)
     assert [entry.kind for entry in found.entries] == ["prepared frames", "prepared frames", "checks"]
     assert [entry.rows for entry in found.entries] == [20, 20, None]
-    assert ["48x64" in entry.about for entry in found.entries] == [True, False, False]
+    assert ["64x48" in entry.about for entry in found.entries] == [True, False, False]
     assert found.bytes == on_disk(folder)
     assert found.entries[0].bytes == 20 * (48 * 64 * 4 + 4)
     assert found.free
@@ -62,7 +62,7 @@ def test_all_that_is_kept_is_listed_with_its_size(folder: Path) -> None:
 def test_clearing_takes_all_or_what_was_not_used_for_long(folder: Path) -> None:
     some = clear_cache(5, folder)
     assert [entry.rows for entry in some.removed] == [20]
-    assert "32x48" in some.removed[0].about
+    assert "48x32" in some.removed[0].about
     assert len(some.entries) == 2
     rest = clear_cache(folder=folder)
     assert (len(rest.removed), rest.entries, rest.bytes, on_disk(folder)) == (2, (), 0, 0)
@@ -73,7 +73,7 @@ def test_a_set_that_is_open_stays_and_is_named(folder: Path, drawn: Path) -> Non
     store = opened(drawn, folder, (48, 64))
     cleared = clear_cache(folder=folder)
     assert [entry.about for entry in cleared.in_use] == [entry.about for entry in cleared.entries]
-    assert "48x64" in cleared.in_use[0].about
+    assert "64x48" in cleared.in_use[0].about
     store.close()
     assert clear_cache(folder=folder).in_use == ()
 

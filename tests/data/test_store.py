@@ -382,7 +382,7 @@ def test_what_is_known_of_a_set_can_be_listed(data: Path, opening: SimpleNamespa
     (one,) = stored_sets(store.folder.parent)
     assert (one.rows, one.bytes) == (COUNT, COUNT * (32 * 48 * 4 + 4))
     assert "folder" in one.about
-    assert "32x48" in one.about
+    assert "48x32" in one.about
     assert str(data) in one.about
     assert json.loads((store.folder / "set.json").read_text())["preprocess"]["fit"] == "letterbox"
     (store.folder / "set.json").write_text("{")

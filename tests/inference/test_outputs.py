@@ -184,12 +184,20 @@ def test_a_feed_that_fails_is_listed_and_the_rest_is_done(
     tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
 ) -> None:
     save(tmp_path / "a.png", blobs(rng, 40, 60))
-    inputs = [str(tmp_path / "none_%d.png"), "http://127.0.0.1:9/x", tmp_path / "a.png", "-"]
+    inputs = [str(tmp_path / "none_%d.png"), "http://127.0.0.1:9/x", tmp_path / "a.png"]
     with pytest.raises(UserErrors) as caught:
         predict(inputs, by_brightness, tmp_path / "out", feeds=FeedOptions(timeout_s=2))
-    assert len(caught.value.errors) == 3
-    assert "raw frames on stdin have no header" in str(caught.value)
+    assert len(caught.value.errors) == 2
     assert files_in(tmp_path / "out/masks") == ["a.png"]
+
+
+def test_raw_frames_without_a_size_are_refused_before_anything_is_written(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    with pytest.raises(UserError, match="raw frames on stdin have no header"):
+        predict([tmp_path / "a.png", "-"], by_brightness, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------ window
