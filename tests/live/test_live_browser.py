@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,22 +13,6 @@ from scripted import InStep, ScriptedFeed, make_card
 from trocar.errors import UserError
 from trocar.inference.predictor import Predictor
 from trocar.live.session import run
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"needs a browser on the path: one of {', '.join(BROWSERS)}")
-    sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=sandbox)
-        yield opened
-        opened.close()
 
 
 class Running:
