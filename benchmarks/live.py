@@ -49,12 +49,12 @@ Turn = Callable[[], dict[str, float]]
 
 def trocar_512(options: argparse.Namespace) -> Turn:
     """The model at 512x512 in int8."""
-    from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino
+    from trocar.inference.engines.openvino import OpenVINOEngine, openvino_core
     from trocar.inference.predictor import Predictor
     from trocar.model_folder import read_card, resolve_model
 
     card = read_card(resolve_model(options.model)).at_size((SIDE, SIDE))
-    read = import_openvino().Core().read_model
+    read = openvino_core().read_model
     one, many = (
         Predictor(OpenVINOEngine(read(options.graphs / "model-512.xml"), precision="int8", aim=aim), card)
         for aim in ("latency", "throughput")
@@ -167,9 +167,9 @@ def frame_loop(options: argparse.Namespace) -> Turn:
 
 def notebook_int8(options: argparse.Namespace) -> Turn:
     """The notebook's network in trocar, int8 for OpenVINO; the network alone."""
-    from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino
+    from trocar.inference.engines.openvino import OpenVINOEngine, openvino_core
 
-    engine = OpenVINOEngine(import_openvino().Core().read_model(options.graphs / "notebook.xml"), precision="int8")
+    engine = OpenVINOEngine(openvino_core().read_model(options.graphs / "notebook.xml"), precision="int8")
     x = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
     return lambda: {"network_ms": _milliseconds(lambda: engine(x), options.calls)}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
-from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino
+from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino, openvino_core
 
 
 def graph(mode: str, half: str = "half_pixel") -> Any:
@@ -28,7 +30,7 @@ def graph(mode: str, half: str = "half_pixel") -> Any:
 @pytest.mark.parametrize("how", [("linear", "half_pixel"), ("linear_onnx", "pytorch_half_pixel")])
 def test_logits_enlarged_outside_the_graph_are_those_of_the_graph(how: tuple[str, str]) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
-    as_it_is = import_openvino().Core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    as_it_is = openvino_core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = np.concatenate([as_it_is([frame[None]])[0] for frame in frames])
     engine = OpenVINOEngine(graph(*how))
     assert engine._model.output(0).shape[2:] == [8, 12]
@@ -48,5 +50,27 @@ def test_calls_side_by_side_give_the_same_logits() -> None:
 @pytest.mark.parametrize("how", [("nearest", "half_pixel"), ("cubic", "half_pixel"), ("linear", "align_corners")])
 def test_an_enlargement_that_opencv_does_otherwise_stays_in_the_graph(how: tuple[str, str]) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (1, 16, 24, 3), dtype=np.uint8)
-    as_it_is = import_openvino().Core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    as_it_is = openvino_core().compile_model(graph(*how), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_array_equal(OpenVINOEngine(graph(*how))(frames), as_it_is([frames])[0])
+
+
+SIGNALLED = """
+import gc, os, signal
+from trocar.inference.engines.openvino import OpenVINOEngine
+from trocar.inference.predictor import Predictor
+from trocar.box import DEFAULT, model_named
+
+signal.signal(signal.SIGINT, lambda *_: print("stopped"))
+first, second = (Predictor.open(model_named(DEFAULT), engine="openvino") for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_after_two_engines_have_gone_does_no_harm() -> None:
+    """Fails on CPUs with AMX where each engine has a core of its own: exit code -11."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

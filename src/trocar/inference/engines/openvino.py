@@ -9,6 +9,7 @@ pool and gives up Python's lock while it runs: threads may share the engine.
 
 from __future__ import annotations
 
+import functools
 import queue
 import sys
 import threading
@@ -53,13 +54,23 @@ def import_openvino(*, converter: bool = False) -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which lives as long as the process does.
+
+    On a CPU with AMX every core gives the thread that compiles a stack for signal handlers, and takes it away when it
+    goes. Two that go in another order than last to first leave the thread with a stack that is gone: the next signal,
+    a Ctrl-C or the end of a child, would kill the process.
+    """
+    return import_openvino().Core()
+
+
 class OpenVINOEngine:
     """Runs an exported graph with OpenVINO. Safe to call from several threads."""
 
     def __init__(self, model: Any, *, precision: str = "f32", threads: int | None = None, aim: Aim = "latency") -> None:
         """`model` is an `openvino.Model`; `precision` the one it was exported in: f32, bf16 or int8."""
         self._ov = import_openvino()
-        self._core = self._ov.Core()
         self._model = _without_last_resize(self._ov, model)
         self._settings = {
             "PERFORMANCE_HINT": aim.upper(),
@@ -95,7 +106,7 @@ class OpenVINOEngine:
             )
         ov = import_openvino()
         try:
-            return cls(ov.Core().read_model(folder / GRAPH), precision=export.precision, threads=threads, aim=aim)
+            return cls(openvino_core().read_model(folder / GRAPH), precision=export.precision, threads=threads, aim=aim)
         except RuntimeError as error:
             raise UserError(
                 f"OpenVINO {ov.__version__} cannot open this export: {_last_line(error)}",
@@ -131,7 +142,7 @@ class OpenVINOEngine:
                     raise ValueError(f"this model was exported for {self.size_hw}, not for frames of {size_hw}")
                 fixed = self._model.clone()
                 fixed.reshape([1, *size_hw, 3])
-                self._pools[size_hw] = _Requests(self._core.compile_model(fixed, "CPU", self._settings))
+                self._pools[size_hw] = _Requests(openvino_core().compile_model(fixed, "CPU", self._settings))
             return self._pools[size_hw]
 
 
