@@ -122,7 +122,7 @@ def test_evaluate_and_predict_with_a_run(run: Path, drawn: Path, tmp_path: Path)
 def test_with_to_stdout_nothing_but_masks_is_there(run: Path, drawn: Path, tmp_path: Path) -> None:
     images = next((drawn / "images").iterdir())
     command = [sys.executable, "-c", CLOSED_NETWORK, "predict", images, "--as-video", "--rate", "10", "--model", run]
-    command += ["--to-stdout", "--jsonl", "--frames", "png", "--out", tmp_path / "out"]
+    command += ["--to-stdout", "--jsonl", "--video-masks", "png", "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), capture_output=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "masks" / images.name

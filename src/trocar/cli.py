@@ -562,7 +562,7 @@ def predict(
     instances: Annotated[
         bool, Option("--instances", help="number the connected pieces of each class: images of ids, and a list")
     ] = False,
-    frames: Annotated[
+    video_masks: Annotated[
         Literal["video", "png"], Option(help="masks of a video: one lossless video, or a PNG for each frame")
     ] = "video",
     jsonl: Annotated[
@@ -612,7 +612,7 @@ def predict(
             overlays=overlays,
             probabilities=probabilities,
             instances=instances,
-            frames=frames,
+            video_masks=video_masks,
             lines=jsonl,
             raw=raw,
             window=window,

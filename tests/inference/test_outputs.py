@@ -65,7 +65,7 @@ def test_lines_hold_each_mask_as_coco_has_it(tmp_path: Path, rng: np.random.Gene
 
 def test_masks_of_a_video_as_pngs(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
     frames = save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(3)])
-    summary = predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", frames="png", overlays=False)
+    summary = predict([tmp_path / "clip.mkv"], by_brightness, tmp_path / "out", video_masks="png", overlays=False)
     names = [f"masks/clip/{number:06d}.png" for number in range(3)]
     assert files_in(tmp_path / "out") == [*names, "predictions.json"]
     for name, frame in zip(names, frames, strict=True):

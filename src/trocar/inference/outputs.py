@@ -31,7 +31,7 @@ from trocar.inference.sound import Sound
 from trocar.inference.summary import PredictedInstance
 from trocar.inference.video import Frame, Pixels, VideoWriter
 
-FrameKind: TypeAlias = Literal["video", "png"]
+VideoMasks: TypeAlias = Literal["video", "png"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Wanted:
     overlays: bool = True
     probabilities: bool = False
     instances: bool = False
-    frames: FrameKind = "video"  # masks of a video: one lossless video, or a PNG for each frame
+    video_masks: VideoMasks = "video"  # one lossless video, or a PNG for each frame
     lines: bool = False  # frames.jsonl
     raw: io.RawIOBase | None = None  # takes every mask, as bytes
     window: bool = False
@@ -50,7 +50,7 @@ class Wanted:
     def files(self, stem: str, classes: Sequence[str], *, video: bool) -> Files:
         """Outputs of one input."""
         ending = ".mkv" if video else ".png"
-        mask = f"masks/{stem}" + ("" if video and self.frames == "png" else ending)
+        mask = f"masks/{stem}" + ("" if video and self.video_masks == "png" else ending)
         names = []
         if self.probabilities and len(classes) == 2:
             names = [stem]

@@ -38,7 +38,7 @@ from trocar.errors import UserError, UserErrors
 from trocar.inference.draw import overlay
 from trocar.inference.feeds import STDIN, Feed, FeedOptions
 from trocar.inference.inputs import CLASSES, LINES, OUTPUT_FOLDERS, SUMMARY, Input, gather
-from trocar.inference.outputs import Files, FrameKind, Lines, VideoOutputs, Wanted, write_image, write_raw
+from trocar.inference.outputs import Files, Lines, VideoMasks, VideoOutputs, Wanted, write_image, write_raw
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
@@ -65,7 +65,7 @@ def predict(
     overlays: bool = True,
     probabilities: bool = False,
     instances: bool = False,
-    frames: FrameKind = "video",
+    video_masks: VideoMasks = "video",
     lines: bool = False,
     raw: io.RawIOBase | None = None,
     window: bool = False,
@@ -84,10 +84,10 @@ def predict(
 
     `model` is a model folder, a run, the name of a model that ships with trocar (None: the default one), or a
     `Predictor` that is open already (how it predicts is then its own choice). `batch_size` frames go through the
-    network at once: by default 4 images, or 1 frame of a video. `frames` says how masks of videos are written, `raw`
-    takes the bytes of every mask, `lines` asks for frames.jsonl, `instances` numbers connected pieces. `as_video` takes
-    a folder for one video; `feeds` says how feeds are opened, `smooth` how the masks of videos are smoothed over time.
-    `say` is told which engine runs.
+    network at once: by default 4 images, or 1 frame of a video. `video_masks` says how those of videos are written,
+    `raw` takes the bytes of every mask, `lines` asks for frames.jsonl, `instances` numbers connected pieces. `as_video`
+    takes a folder for one video; `feeds` says how feeds are opened, `smooth` how the masks of videos are smoothed over
+    time. `say` is told which engine runs.
 
     Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at once where
     nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and
@@ -114,7 +114,7 @@ def predict(
     if say:
         say(f"engine: {predictor.about}")
     smooth.check(predictor)
-    wanted = Wanted(masks, overlays, probabilities, instances, frames, lines, raw, window)
+    wanted = Wanted(masks, overlays, probabilities, instances, video_masks, lines, raw, window)
     job = _Job(predictor, Path(out), batch_size, wanted, feeds, smooth, progress, failed=problems)
     try:
         job.start(items)
