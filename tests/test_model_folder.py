@@ -377,7 +377,8 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
 
 def test_the_card_for_people_has_the_facts() -> None:
     text = readme(make_card())
-    for fact in ("drawn scenes", "sha256:abc", "p1, p2", "64x96", "letterbox", "clahe", "| 1 | instrument |", "0.45"):
+    facts = ("drawn scenes", "sha256:abc", "p1, p2", "to 96x64 (width x height)", "letterbox", "clahe")
+    for fact in (*facts, "| 1 | instrument |", "0.45"):
         assert fact in text
     assert "best mean Dice on val" in text
     assert "not a medical device" in text

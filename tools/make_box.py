@@ -21,7 +21,7 @@ BOX = Path(box.__file__).parent
 
 # It was trained on all groups, so nothing is left to judge it by: these are of smaller trainings alike, each judged on
 # the surgery or procedure that it had not seen (docs/results.md, "Trained on both, from drawn scenes").
-_ALIKE = "six smaller trainings alike (240x320), each on what it had not seen"
+_ALIKE = "six smaller trainings alike (320x240), each on what it had not seen"
 HELD_OUT = (
     HeldOut(
         data="EndoVis 2015 rigid, in vivo",

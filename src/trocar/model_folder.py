@@ -39,6 +39,7 @@ from trocar.config import (
 )
 from trocar.documents import read_json, read_yaml, reason, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
+from trocar.sizes import shown_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -596,7 +597,8 @@ Segments {{ card.classes[1:] | join(", ") }} in endoscopic and surgical images: 
 
 ## What goes in, what comes out
 
-One uint8 RGB image of any size. It is brought to {{ h }}x{{ w }} (height x width) by {{ card.preprocess.fit }}
+One uint8 RGB image of any size. It is brought to {{ card.preprocess.size_hw | size }} (width x height) by
+{{ card.preprocess.fit }}
 {%- if card.preprocess.image_steps %}
 , after {{ card.preprocess.image_steps | map(attribute="step") | join(", ") }}
 {%- endif %};
@@ -666,7 +668,7 @@ Means over images at native size; brackets are 95 % bootstrap intervals that res
 | folder | frames | Dice of PyTorch | Dice | pixels that differ | probabilities differ by up to | layers in float |
 |---|---|---|---|---|---|---|
 {% for key, e in card.exports.items() %}
-| {{ key }} | {{ "%dx%d" | format(*e.size_hw) if e.size_hw else "any size" }} | {{ e.agreement.dice_torch | figure }} |
+| {{ key }} | {{ e.size_hw | size if e.size_hw else "any size" }} | {{ e.agreement.dice_torch | figure }} |
  {{- " " }}{{ e.agreement.dice | figure }} | {{ "%.3f" | format(100 * e.agreement.pixels) }} % |
  {{- " " }}{{ e.agreement.probability | figure }} | {{ e.in_float | length }} |
 {% endfor %}
@@ -741,12 +743,10 @@ def readme(card: ModelCard) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.4f}"
-    height, width = card.preprocess.size_hw
+    environment.filters["size"] = shown_size
     return environment.from_string(README_TEMPLATE).render(
         card=card,
         p=card.provenance,
-        h=height,
-        w=width,
         mask_steps=mask_steps_in_words(card.preprocess),
         curve=_few_points(card.threshold_curve),
     )

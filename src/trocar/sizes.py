@@ -1,4 +1,4 @@
-"""Sizes of pictures as they are written on the command line: width first, as those of videos are."""
+"""Sizes of pictures as people read and write them: width first, as those of videos are."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"{text!r} is no size", mend="give WIDTHxHEIGHT, such as 720x576")
     return int(match[2]), int(match[1])
+
+
+def shown_size(size_hw: tuple[int, int]) -> str:
+    """`720x576` of (576, 720)."""
+    return f"{size_hw[1]}x{size_hw[0]}"

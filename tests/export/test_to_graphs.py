@@ -56,5 +56,5 @@ def test_a_graph_that_counts_on_its_size_is_found() -> None:
 
     check_other_size(made, right, SIZE_HW)  # type: ignore[arg-type]
     for engine in (wrong, refusing):
-        with pytest.raises(UserError, match="of another size than 64x96"):
+        with pytest.raises(UserError, match="of another size than 96x64"):
             check_other_size(made, engine, SIZE_HW)  # type: ignore[arg-type]

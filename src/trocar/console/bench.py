@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from trocar.console import out
+from trocar.sizes import shown_size
 
 if TYPE_CHECKING:
     from trocar.bench import Bench
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
 def show_bench(result: Bench) -> None:
     """The stages, the whole of it, memory and cold start; and on what machine."""
-    height, width = result.network_hw
-    rows, columns = result.frame_hw
-    _line(f"{result.model} at {width}x{height}, {result.engine}; frames of {columns}x{rows}")
+    network, frame = shown_size(result.network_hw), shown_size(result.frame_hw)
+    _line(f"{result.model} at {network}, {result.engine}; frames of {frame}")
     table = Table(box=None, pad_edge=False)
     for column in (f"ms, of {result.frames} frames", "p50", "p95", "p99", "processor"):
         table.add_column(column, justify="left" if column.startswith("ms") else "right")

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from trocar.console import figure, out
 from trocar.inventory import ModelEntry
+from trocar.sizes import shown_size
 
 
 def show_models(entries: Sequence[ModelEntry]) -> None:
@@ -37,12 +38,11 @@ def _row(entry: ModelEntry) -> tuple[str, ...]:
     name = f"{entry.name}\n(default)" if entry.default else entry.name
     if entry.card is None:
         return name, "damaged", "", "", "", f"{entry.size_mb:.1f}"
-    height, width = entry.card.preprocess.size_hw
     scores = entry.card.scores.get("val")
     return (
         name,
         ", ".join(entry.card.classes[1:]),
-        f"{width}x{height}",
+        shown_size(entry.card.preprocess.size_hw),
         "\n".join(("torch", *entry.card.exports)),
         figure(None if scores is None else scores.dice),
         f"{entry.size_mb:.1f}",

@@ -21,6 +21,7 @@ from trocar.errors import UserError
 from trocar.inference.engines.onnx import silence_onnxruntime
 from trocar.inference.engines.openvino import import_openvino
 from trocar.models.build import Network
+from trocar.sizes import shown_size
 
 if TYPE_CHECKING:
     from trocar.inference.predictor import Engine
@@ -95,7 +96,7 @@ def check_other_size(network: Network, engine: Engine, size_hw: tuple[int, int])
         agrees = False
     if not agrees:
         raise UserError(
-            f"this architecture gives other results in frames of another size than {size_hw[0]}x{size_hw[1]}",
+            f"this architecture gives other results in frames of another size than {shown_size(size_hw)}",
             mend="export for a fixed size (without --dynamic)",
         )
 

@@ -24,6 +24,7 @@ from trocar.config import ModelSettings, PreprocessSettings, nearest
 from trocar.errors import UserError
 from trocar.models.deeplab import DeepLabV3Plus, check_timm_name, forward_shapes_only
 from trocar.models.notebook import KerasResNet50, NotebookDeepLab, encoder_names
+from trocar.sizes import shown_size
 
 DEEPLAB, NOTEBOOK = "deeplabv3plus", "notebook"
 SMP = "smp/"
@@ -201,7 +202,7 @@ def _check_size(body: nn.Module, model: ModelSettings, size_hw: tuple[int, int],
         reason = f"it gives {shape}"
     if shape != (1, channels, *size_hw):
         raise UserError(
-            f"{model.architecture} on {model.encoder} cannot take images of {size_hw[0]}x{size_hw[1]} (height x width)",
+            f"{model.architecture} on {model.encoder} cannot take images of {shown_size(size_hw)}",
             where=reason,
             mend="set preprocess.size_hw to (larger) multiples of 32, or take deeplabv3plus, which takes those of 16",
         )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.errors import UserError
+from trocar.sizes import shown_size
 from trocar.synthetic import optics, painting, tissue
 from trocar.synthetic.instruments import Design, Motion, sample_design, sample_motions
 from trocar.synthetic.noise import draw
@@ -97,7 +98,7 @@ def check_size(size_hw: tuple[int, int]) -> None:
     """Raise `UserError` for a picture too small to draw."""
     if min(size_hw) < SMALLEST_SIDE:
         raise UserError(
-            f"a drawn scene cannot be {size_hw[0]}x{size_hw[1]} pixels (height x width)",
+            f"a drawn scene cannot be {shown_size(size_hw)} pixels",
             mend=f"give both sides at least {SMALLEST_SIDE} pixels",
         )
 
