@@ -19,8 +19,8 @@ from typer import Argument, Option
 
 from trocar import __version__, console
 from trocar.config import Recipe, default_of, known_keys, load_recipe, shipped_recipes
-from trocar.console.stopping import terminated_as_stopped
 from trocar.errors import UserError
+from trocar.stopping import terminated_as_stopped
 
 if TYPE_CHECKING:
     from trocar.data.records import Source

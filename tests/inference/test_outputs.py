@@ -28,8 +28,10 @@ from trocar.errors import UserError, UserErrors
 from trocar.inference import outputs
 from trocar.inference import predict as module
 from trocar.inference.feeds import FeedOptions, RawFormat
+from trocar.inference.outputs import Lines
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
+from trocar.inference.video import VideoWriter
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -235,6 +237,53 @@ def test_a_window_shows_overlays_until_it_is_closed(
 
 # ------------------------------------------------------------------ Ctrl-C
 
+OUTPUTS: dict[str, tuple[Any, int]] = {"masks": (VideoWriter, 0), "overlay": (VideoWriter, 1), "lines": (Lines, 0)}
+
+
+@pytest.mark.parametrize("where", list(OUTPUTS))
+def test_ctrl_c_inside_a_frame_finishes_it_in_all_outputs(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(9)])
+    kind, which = OUTPUTS[where]
+    write, writers = kind.write, []
+
+    def stopped(self: Any, *what: Any) -> None:
+        write(self, *what)
+        writers.append(self)
+        if self in writers[which : which + 1] and writers.count(self) == 3:  # after the third frame
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(kind, "write", stopped)
+    raw, out = io.BytesIO(), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt, match="what is done is closed"):
+        predict([tmp_path / "clip.mkv"], by_brightness, out, lines=True, raw=raw)
+    (entry,) = json.loads((out / "predictions.json").read_text())["predictions"]
+    assert (entry["frames"], len(entry["frame_quality"])) == (3, 3)
+    assert len(frames_of(out / "masks/clip.mkv")) == len(frames_of(out / "overlays/clip.mp4")) == 3
+    assert (out / "frames.jsonl").read_text().count("\n") == 3
+    assert len(raw.getvalue()) == 3 * 40 * 60
+
+
+def test_ctrl_c_inside_an_image_finishes_and_lists_it(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        save(tmp_path / f"{name}.png", blobs(rng, 40, 60))
+    write_png = outputs.write_png
+
+    def stopped(*what: Any) -> None:
+        write_png(*what)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(outputs, "write_png", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict([tmp_path / "a.png", tmp_path / "b.png"], by_brightness, tmp_path / "out", lines=True)
+    assert files_in(tmp_path / "out") == ["frames.jsonl", "masks/a.png", "overlays/a.jpg", "predictions.json"]
+    (entry,) = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert Path(entry["file"]).name == "a.png"
+
+
 PREDICT_SLOWLY = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
@@ -269,8 +318,8 @@ def test_a_real_ctrl_c_finishes_the_files(tmp_path: Path) -> None:
     assert 30 < entry["frames"] < 1000
     assert not entry["complete"]
     for output in ("masks/clip.mkv", "overlays/clip.mp4"):
-        assert len(frames_of(tmp_path / "out" / output)) in (entry["frames"], entry["frames"] + 1)
-    assert lines.read_text().count("\n") in (entry["frames"], entry["frames"] + 1)
+        assert len(frames_of(tmp_path / "out" / output)) == entry["frames"]
+    assert lines.read_text().count("\n") == entry["frames"]
     sound = packets(tmp_path / "out/overlays/clip.mp4")
     assert float(sound[-1][1]) == pytest.approx(entry["frames"] / 25, abs=0.2), "cut where the pictures end"
     assert not list((tmp_path / "out").rglob(".*")), "no scratch files stay"

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -46,6 +45,7 @@ from trocar.inference.sound import Sound, open_sound
 from trocar.inference.summary import Predicted, PredictionSummary, Trust
 from trocar.inference.video import VideoReader, colour_codec
 from trocar.inference.window import Window
+from trocar.stopping import Stops
 
 IMAGES_AT_ONCE = 4
 
@@ -147,6 +147,7 @@ class _Job:
     frames_behind: int = 0  # expected frames of the inputs that are behind us
     lines: Lines | None = None
     window: Window | None = None
+    stops: Stops = field(default_factory=Stops)  # holds Ctrl-C back while a frame is in some outputs and not in all
 
     def start(self, items: Sequence[Input]) -> None:
         """Make the folder, see that it can be written to, and mark it as ours before any mask is in it."""
@@ -169,6 +170,7 @@ class _Job:
         complete = False
         try:
             with ExitStack() as stack:
+                stack.enter_context(self.stops)
                 if self.wanted.lines:
                     self.lines = stack.enter_context(closing(Lines(self.out)))
                 if self.wanted.window:
@@ -227,19 +229,26 @@ class _Job:
         predictions = self.predictor.predict_batch([image for _, image in loaded])
         shared_seconds = (time.perf_counter() - start) / max(1, len(loaded))
         for (item, image), prediction in zip(loaded, predictions, strict=True):
-            start = time.perf_counter()
-            files = self.wanted.files(item.stem, self.predictor.classes, video=False)
-            pieces = write_image(self.out, files, image, prediction)
+            if self.wanted.raw:
+                write_raw(self.wanted.raw, prediction)
+            with self.stops.held():
+                self._image(item, image, prediction, shared_seconds)
             if self.window:
                 self._show(self.window, overlay(image, prediction.mask))
-            seconds = shared_seconds + time.perf_counter() - start
-            self._tell(item, 0, None, seconds, prediction)
-            trust = Trust(self.predictor.quality_limit)
-            trust.add(prediction)
-            self._add(
-                item, "image", files, prediction.mask.shape, _shares(prediction), seconds, **trust.of_image(), **pieces
-            )
-            self._finished(item)
+
+    def _image(self, item: Input, image: ImageArray, prediction: Prediction, shared_seconds: float) -> None:
+        start = time.perf_counter()
+        files = self.wanted.files(item.stem, self.predictor.classes, video=False)
+        pieces = write_image(self.out, files, image, prediction)
+        seconds = shared_seconds + time.perf_counter() - start
+        if self.lines:
+            self.lines.write(item.name, 0, None, seconds, prediction)
+        trust = Trust(self.predictor.quality_limit)
+        trust.add(prediction)
+        self._add(
+            item, "image", files, prediction.mask.shape, _shares(prediction), seconds, **trust.of_image(), **pieces
+        )
+        self._finished(item)
 
     # -------------------------------------------------------------- videos
 
@@ -266,10 +275,15 @@ class _Job:
                 for frame, found in stack.enter_context(closing(results)):
                     prediction = smoother.prediction(self.predictor, frame.image, found, frame.seconds)
                     look = self._look(frame.image, prediction)
-                    outputs.write(frame, prediction, look)
-                    self._tell(item, done, frame.seconds, time.perf_counter() - start, prediction)
-                    done, shape, shares = done + 1, prediction.mask.shape, shares + _shares(prediction)
-                    trust.add(prediction)
+                    if self.wanted.raw:  # not held: its reader may let us wait
+                        write_raw(self.wanted.raw, prediction)
+                    with self.stops.held():
+                        outputs.write(frame, prediction, look)
+                        if self.lines:
+                            elapsed_s = time.perf_counter() - start
+                            self.lines.write(item.name, done, float(frame.seconds), elapsed_s, prediction)
+                        done, shape, shares = done + 1, prediction.mask.shape, shares + _shares(prediction)
+                        trust.add(prediction)
                     self._report(item, done)
                     if self.window and look is not None:
                         self._show(self.window, look)
@@ -303,15 +317,6 @@ class _Job:
         return overlay(image, prediction.mask) if self.wanted.overlays or self.window else None
 
     # -------------------------------------------------------------- books
-
-    def _tell(
-        self, item: Input, index: int, seconds: Fraction | None, elapsed_s: float, prediction: Prediction
-    ) -> None:
-        """To whom takes frames one by one."""
-        if self.lines:
-            self.lines.write(item.name, index, None if seconds is None else float(seconds), elapsed_s, prediction)
-        if self.wanted.raw:
-            write_raw(self.wanted.raw, prediction)
 
     def _add(
         self,
