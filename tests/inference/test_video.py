@@ -107,6 +107,15 @@ def test_a_lossless_clip_is_read_to_the_bit(tmp_path: Path, rng: np.random.Gener
     np.testing.assert_array_equal(images, frames)
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p", "yuvj420p", "yuv422p10le", "gray"])
+def test_colours_are_those_that_pyav_gives(tmp_path: Path, rng: np.random.Generator, pixels: str) -> None:
+    path = tmp_path / "clip.mkv"
+    write_clip(path, smooth(rng, 3, 64, 98), codec="ffv1" if pixels == "gray" else "libx264", pixels=pixels)
+    with av.open(str(path)) as container:
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    np.testing.assert_array_equal(read(path)[0], expected)
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_turned_video_is_put_upright(tmp_path: Path, rng: np.random.Generator, degrees: int) -> None:
     """As phones write it: a matrix in the track header. OpenCV is the judge."""

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 
 from trocar.errors import UserError
 from trocar.inference.feeds_from_files import Stoppable, same_size
@@ -43,6 +44,7 @@ class LiveFeed(Stoppable):
         self._reconnects = reconnects
         self._endless = endless
         self._pause_s = pause_s
+        self._reformatter = VideoReformatter()
         self._open()
         self.rate, self.time_base = clock_of(self._stream)
 
@@ -72,7 +74,7 @@ class LiveFeed(Stoppable):
                 for frame in decoded(self._container, self._stream, self):
                     if self._stopped.is_set():
                         return
-                    image = upright(frame)
+                    image = upright(frame, self._reformatter)
                     shape, count = same_size(image, shape, self.name, count + 1), count + 1
                     yield Frame(image, clock.next(self._stamp(frame)))
                     came = time.monotonic()

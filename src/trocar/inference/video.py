@@ -56,6 +56,7 @@ class VideoReader:
         self.lost = 0
         self.damaged = 0
         self._stopped = False
+        self._reformatter = VideoReformatter()
         self._container, self._stream = _open_for_reading(self.path)
         self.rate, self.time_base = clock_of(self._stream)
         self.pixel_aspect: Fraction | None = None  # known with the first frame
@@ -74,7 +75,7 @@ class VideoReader:
         for count, frame in enumerate(self._decoded(), start=1):
             if self._stopped:
                 return
-            image = upright(frame)
+            image = upright(frame, self._reformatter)
             self.pixel_aspect = self.pixel_aspect or aspect_of(self._stream, frame)
             if image.shape != (shape := shape or image.shape):
                 raise UserError(
@@ -208,10 +209,10 @@ def _open_for_reading(path: Path) -> tuple[InputContainer, VideoStream]:
     raise UserError("the file holds no video (sound only?)", where=str(path), mend="give a file with moving pictures")
 
 
-def upright(frame: av.VideoFrame) -> ImageArray:
-    """The frame as it is to be looked at, RGB."""
-    image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-    return np.ascontiguousarray(image, np.uint8)
+def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> ImageArray:
+    """The frame as it is to be looked at, RGB. `reformatter` keeps its tables from frame to frame of a stream."""
+    rgb = reformatter.reformat(frame, format="rgb24", threads=1)  # the other cores predict and encode meanwhile
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), frame.rotation // 90), np.uint8)
 
 
 def words(error: BaseException) -> str:
