@@ -270,6 +270,14 @@ def test_folds_are_trained_each_and_a_stop_is_resumed(recipe: Recipe, tmp_path: 
         assert name not in result.card.provenance.groups
         assert result.card.scores["val"].records == len(split.fold(name).val)
 
+    train_folds(loo, out=tmp_path / "on", start_from=tmp_path / "run")
+    for folder in folds.values():
+        facts = json.loads((tmp_path / "on" / folder / "run.json").read_text())
+        assert facts["start_from"] == str(tmp_path / "run" / folder)  # what saw the same groups
+    with pytest.raises(UserError, match="several folds"):
+        train(recipe, out=tmp_path / "one", start_from=tmp_path / "run")
+    assert not (tmp_path / "one").exists()
+
 
 def test_test_records_are_never_opened(recipe: Recipe, tmp_path: Path, drawn: Path) -> None:
     import shutil

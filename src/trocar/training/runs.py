@@ -28,6 +28,8 @@ def train(
 ) -> RunResult:
     """Train one model: fold `fold` of the recipe's split (needed where there are several) into the new folder `out`.
 
+    `start_from` is a model, or a run of several folds: then its fold of the same name, which left out the same groups.
+
     Raises `UserError` / `UserErrors` for anything in recipe, data or machine that a person can mend, `Interrupted`
     after SIGINT or SIGTERM once the state is saved.
     """
@@ -45,8 +47,14 @@ def train_folds(
     start_from: Path | None = None,
     watcher: Watcher | None = None,
 ) -> list[RunResult]:
-    """Train every fold of the recipe's split, one run each in `out/fold-NAME`, and list them in `out/folds.json`."""
+    """Train every fold of the recipe's split, one run each in `out/fold-NAME`, and list them in `out/folds.json`.
+
+    `start_from` as for `train`.
+    """
     _, split = _open_data(recipe)
+    if start_from is not None:
+        for name in split.folds:
+            _start_of_fold(start_from, name)  # refused before a folder is made
     _make_new_folder(out)
     atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
     write_split(split, out / "split.yaml")
@@ -130,11 +138,26 @@ def _make_new_folder(folder: Path) -> None:
         raise UserError(f"cannot make the folder of the run: {error.strerror}", where=str(folder)) from None
 
 
+def _start_of_fold(start_from: Path, fold: str | None) -> Path:
+    """The model that a fold starts from. Raises `UserError` where there is none, or it cannot be read."""
+    if (start_from / "folds.json").is_file():
+        folders = json.loads((start_from / "folds.json").read_text(encoding="utf-8"))["folds"]
+        if fold not in folders:
+            raise UserError(
+                f"the run to start from has no fold {fold}" if fold else "the run to start from has several folds",
+                where=str(start_from),
+                mend=f"name the run of one of them: {', '.join(folders.values())}",
+            )
+        start_from = start_from / folders[fold]
+    read_card(resolve_model(start_from))
+    return start_from
+
+
 def _begin_run(
     out: Path, recipe: Recipe, split: Split, *, fold: str | None, device: str, start_from: Path | None
 ) -> None:
     if start_from is not None:
-        read_card(resolve_model(start_from))  # refuse a bad model before anything is written
+        start_from = _start_of_fold(start_from, fold)
     _make_new_folder(out)
     atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
     write_split(split, out / "split.yaml")
