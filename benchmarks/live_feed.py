@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trocar.inference.frames import Frame
 from trocar.inference.predictor import Predictor
-from trocar.inference.video import Frame, VideoReader, VideoWriter
+from trocar.inference.video import VideoReader, VideoWriter
 from trocar.live.session import live, run
 from trocar.synthetic import draw_scene
 

@@ -27,10 +27,11 @@ from trocar.data.preprocess import prepare_image
 from trocar.errors import UserError
 from trocar.inference.draw import overlay
 from trocar.inference.feeds import Feed, is_live, open_feed
+from trocar.inference.frames import Frame
 from trocar.inference.outputs import VideoOutputs, Wanted
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Predictor
-from trocar.inference.video import Frame, VideoWriter
+from trocar.inference.video import VideoWriter
 from trocar.machine import machine, memory_mb, peak_memory_mb
 from trocar.model_folder import resolve_model
 

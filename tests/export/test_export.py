@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -450,6 +451,9 @@ def test_predicting_with_an_exported_form_imports_no_torch(exported: Path, tmp_p
     name = {"auto": "OpenVINO int8", "openvino": "OpenVINO int8", "onnx": "ONNX Runtime int8"}[engine]
     assert summary["engine"].startswith(f"{name}, CPU")
     assert f"engine: {name}" in done.stderr
+    library = "onnxruntime" if engine == "onnx" else "openvino"
+    assert summary["versions"].keys() == {"trocar", library, "numpy", "opencv"}
+    assert summary["versions"][library].startswith(version(library))
     assert (tmp_path / "out" / "masks" / "frame.png").is_file()
     assert list((tmp_path / "home").iterdir()) == []  # nothing is left behind by a library
 

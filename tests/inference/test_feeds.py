@@ -22,8 +22,8 @@ from trocar.inference import feeds
 from trocar.inference.feeds import RawFormat, is_feed, is_live, open_feed, shown
 from trocar.inference.feeds_from_files import RawFeed
 from trocar.inference.feeds_live import LiveFeed
+from trocar.inference.frames import Frame
 from trocar.inference.pipeline import stream
-from trocar.inference.video import Frame
 
 pytestmark = pytest.mark.timeout(60)
 

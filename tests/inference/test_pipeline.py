@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from trocar.errors import UserError
 from trocar.inference import pipeline
+from trocar.inference.frames import Frame
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
-from trocar.inference.video import Frame
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -20,7 +20,8 @@ import pytest
 from numpy.typing import NDArray
 
 from trocar.errors import UserError
-from trocar.inference.video import Frame, VideoReader, VideoWriter, colour_codec
+from trocar.inference.frames import Frame
+from trocar.inference.video import VideoReader, VideoWriter, colour_codec
 
 TICK = Fraction(1, 1000)
 

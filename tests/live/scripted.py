@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.config import LossSettings, ModelSettings, PreprocessSettings
-from trocar.inference.video import Frame
+from trocar.inference.frames import Frame
 from trocar.model_folder import ModelCard, Provenance
 
 PATIENCE_S = 20.0  # only a hanging test waits so long

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from trocar.errors import UserError
 from trocar.inference.feeds_from_files import NUMBER, FilesFeed, RawFeed, RawFormat, numbered_files, ordered_images
-from trocar.inference.feeds_live import SCHEMES, LiveFeed, connect_to_camera, connect_to_url
-from trocar.inference.video import ANY_RATE, Frame, VideoReader
+from trocar.inference.frames import ANY_RATE, SCHEMES, Frame
 
 __all__ = ["Feed", "FeedOptions", "RawFormat", "is_feed", "is_live", "open_feed", "shown"]
 
@@ -102,9 +101,9 @@ def open_feed(text: str, options: FeedOptions | None = None, **changes: Any) -> 
     if text == STDIN:
         return RawFeed(sys.stdin.buffer, how.raw_format(), rate)
     path = Path(text)
-    if path.is_file():
-        return VideoReader(path)
-    if is_live(text):
+    if is_live(text) and not path.is_file():
+        from trocar.inference.feeds_live import LiveFeed, connect_to_camera, connect_to_url  # imports PyAV
+
         camera = _CAMERA.fullmatch(text)
         if camera:
             connect, ends = connect_to_camera(camera[2] or f"/dev/video{camera[1]}", how.timeout_s), False
@@ -115,8 +114,10 @@ def open_feed(text: str, options: FeedOptions | None = None, **changes: Any) -> 
         return LiveFeed(name, connect, timeout_s=how.timeout_s, reconnects=how.reconnects, endless=endless)
     if path.is_dir():
         return FilesFeed(text, ordered_images(path), rate)
-    if NUMBER.search(path.name):
+    if NUMBER.search(path.name) and not path.is_file():
         return FilesFeed(text, numbered_files(path), rate)
+    from trocar.inference.video import VideoReader  # imports PyAV
+
     return VideoReader(path)
 
 

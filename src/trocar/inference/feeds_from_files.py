@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trocar.data.files import IMAGE_SUFFIXES, read_image
 from trocar.data.records import ImageArray
 from trocar.errors import UserError
-from trocar.inference.video import Frame
+from trocar.inference.frames import Frame
 from trocar.sizes import parse_size
 
 NUMBER = re.compile(r"(?<!%)%0?(\d*)d")

@@ -13,9 +13,8 @@ from av.video.reformatter import VideoReformatter
 
 from trocar.errors import UserError
 from trocar.inference.feeds_from_files import Stoppable, same_size
-from trocar.inference.video import Frame, clock_of, decoded, pictures_of, upright, words
-
-SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt", "rtp")
+from trocar.inference.frames import SCHEMES, Frame
+from trocar.inference.video import clock_of, decoded, pictures_of, upright, words
 
 # A list or page that a server sends must not make us read files of this machine.
 _NETWORK_ONLY = {"protocol_whitelist": ",".join((*SCHEMES, "tls", "crypto"))}

@@ -18,7 +18,7 @@ from trocar.data.files import IMAGE_SUFFIXES
 from trocar.errors import UserError
 from trocar.inference.feeds import STDIN, Feed, FeedOptions, is_feed, open_feed, shown
 from trocar.inference.feeds_from_files import NUMBER
-from trocar.inference.video import VIDEO_SUFFIXES
+from trocar.inference.frames import VIDEO_SUFFIXES
 
 KNOWN = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 OUTPUT_FOLDERS = ("masks", "overlays", "probabilities", "instances")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,16 @@ from trocar.data.records import ImageArray, MaskArray
 from trocar.errors import UserError
 from trocar.inference.draw import overlay
 from trocar.inference.feeds import Feed
+from trocar.inference.frames import Frame
 from trocar.inference.inputs import LINES
 from trocar.inference.postprocess import Instance
 from trocar.inference.postprocess import instances as number_instances
 from trocar.inference.predictor import Prediction
-from trocar.inference.sound import Sound
 from trocar.inference.summary import PredictedInstance
-from trocar.inference.video import Frame, Pixels, VideoWriter
+
+if TYPE_CHECKING:
+    from trocar.inference.sound import Sound
+    from trocar.inference.video import Pixels, VideoWriter
 
 VideoMasks: TypeAlias = Literal["video", "png"]
 
@@ -143,6 +146,8 @@ class VideoOutputs:
             self._writers.append(_instance_writer(self._video(files.instance_ids, "grey16")))
 
     def _video(self, name: str, pixels: Pixels, sound: Sound | None = None) -> VideoWriter:
+        from trocar.inference.video import VideoWriter  # imports PyAV
+
         aspect = getattr(self.feed, "pixel_aspect", None)
         rate, time_base = self.feed.rate, self.feed.time_base
         path = self.out / name

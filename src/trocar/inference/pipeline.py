@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 
+from trocar.inference.frames import Frame
 from trocar.inference.predictor import Prediction, Predictor
-from trocar.inference.video import Frame
 
 MOST_BYTES = 256 << 20  # of frames on their way: of 8K two, of 4K ten
 _PATIENCE_S = 20.0  # longer than a feed waits for its source before it gives up

@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,11 +40,12 @@ from trocar.inference.outputs import Files, Lines, VideoMasks, VideoOutputs, Wan
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
-from trocar.inference.sound import Sound, open_sound
 from trocar.inference.summary import Predicted, PredictionSummary, Trust
-from trocar.inference.video import VideoReader, colour_codec
 from trocar.inference.window import Window
 from trocar.stopping import Stops
+
+if TYPE_CHECKING:
+    from trocar.inference.sound import Sound
 
 IMAGES_AT_ONCE = 4
 
@@ -119,12 +119,8 @@ def predict(
     try:
         job.start(items)
         job.run(items)
-    except (OSError, av.FFmpegError) as error:  # readers raise UserError: only writing is left
-        raise UserError(
-            f"cannot write the predictions: {getattr(error, 'strerror', None) or error}",
-            where=str(getattr(error, "filename", None) or out),
-            mend="free space there, or give a folder that may be written to",
-        ) from error
+    except OSError as error:  # readers raise UserError: only writing is left
+        raise _cannot_write(error, out) from error
     if job.failed:
         raise UserErrors(job.failed)
     return job.summary(complete=True)
@@ -206,10 +202,19 @@ class _Job:
             quality_limit=self.predictor.quality_limit,
             smoothing=self.smooth.about,
             quality_promise=self.smooth.quality_promise(self.predictor),
-            versions={"trocar": __version__} | {name: version(name) for name in ("torch", "numpy", "av")},
+            versions=self._versions(),
             predictions=tuple(self.done),
             failed=tuple(error.as_dict() for error in self.failed),
         )
+
+    def _versions(self) -> dict[str, str]:
+        """Of what made the outputs so far."""
+        found = {"trocar": __version__, **self.predictor.versions, "numpy": np.__version__, "opencv": cv2.__version__}
+        if any(one.kind == "video" for one in self.done):
+            import av
+
+            found["av"] = av.__version__
+        return found
 
     def _write_summary(self, *, complete: bool) -> None:
         text = self.summary(complete=complete).model_dump_json(indent=2) + "\n"
@@ -253,14 +258,21 @@ class _Job:
     # -------------------------------------------------------------- videos
 
     def _video(self, item: Input) -> None:
+        from av import FFmpegError  # whoever predicts images goes without PyAV
+
         try:
             with item.open(self.feeds) as feed:
                 self._video_frames(item, feed)
         except UserError as error:  # no video, or broken further on: what came before is written and listed
             self.failed.append(error.with_traceback(None))  # which would keep the decoder and its frames alive
+        except FFmpegError as error:  # readers raise UserError: only writing is left
+            raise _cannot_write(error, self.out) from error
         self._finished(item)
 
     def _video_frames(self, item: Input, feed: Feed) -> None:
+        from trocar.inference.sound import open_sound
+        from trocar.inference.video import VideoReader, colour_codec
+
         start = time.perf_counter()
         files = self.wanted.files(item.stem, self.predictor.classes, video=True)
         done, shape, shares, complete = 0, (0, 0), np.zeros(len(self.predictor.classes)), False
@@ -387,11 +399,21 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _expected_frames(item: Input) -> int:
     if not item.is_video or item.feed:
         return 1
+    from trocar.inference.video import VideoReader
+
     try:
         with VideoReader(item.path) as reader:
             return max(1, reader.frames_expected)
     except UserError:  # raised again, and kept, when its turn comes
         return 1
+
+
+def _cannot_write(error: Exception, out: str | Path) -> UserError:
+    return UserError(
+        f"cannot write the predictions: {getattr(error, 'strerror', None) or error}",
+        where=str(getattr(error, "filename", None) or out),
+        mend="free space there, or give a folder that may be written to",
+    )
 
 
 def _refuse_foreign(out: Path) -> None:

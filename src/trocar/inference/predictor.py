@@ -135,6 +135,11 @@ class Predictor:
         return str(getattr(self.engine, "about", getattr(self.engine, "__name__", type(self.engine).__name__)))
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The library that runs the network, and its version; empty of a function that stands in for an engine."""
+        return dict(getattr(self.engine, "versions", {}))
+
+    @property
     def side_by_side(self) -> int:
         """How many calls its engine runs at the same time."""
         return int(getattr(self.engine, "side_by_side", 1))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Self, TypeAlias, cast
+from typing import Literal, Protocol, Self, TypeAlias, cast
 
 import av
 import cv2
@@ -23,24 +23,16 @@ from numpy.typing import NDArray
 
 from trocar.data.records import ImageArray
 from trocar.errors import UserError
+from trocar.inference.frames import ANY_RATE, Frame
 from trocar.inference.sound import Sound
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv")
 MOST_PIXELS = 100_000_000  # of one picture: three times 8K; a broken header may claim anything
-ANY_RATE = Fraction(25)  # of a stream that names none; only time stamps that are missing depend on it
 
 # What the endings above may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
 _CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "asf"),
     *("ogg", "flv", "mxf", "dv", "ivf", "nut", "vc1", "obu", "yuv4mpegpipe"),
 )
-
-
-class Frame(NamedTuple):
-    """One frame as shown (turned as the file says) and when: `seconds` from the clock of the file."""
-
-    image: ImageArray
-    seconds: Fraction
 
 
 class VideoReader:

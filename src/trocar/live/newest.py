@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from trocar.inference.feeds import Feed
-from trocar.inference.video import Frame
+from trocar.inference.frames import Frame
 
 BEHIND_S = 0.5  # a file that is decoded so much too slowly goes on from there instead of hurrying after its clock
 PATIENCE_S = 20.0  # for a source that does not come back from waiting; feeds give up earlier

@@ -58,6 +58,11 @@ class ONNXEngine:
         words = {CPU: "CPU", GPU[0]: "TensorRT", GPU[1]: "CUDA"}
         return ", ".join([f"ONNX Runtime {self._precision}", words.get(used, used), *threads, *slow])
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The library that runs it, and its version."""
+        return {"onnxruntime": str(import_onnxruntime().__version__)}
+
     def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Shapes: frames (N, h, w, 3) uint8 -> logits (N, C, h, w) float32."""
         (logits,) = self._session.run(None, {self._input: np.ascontiguousarray(frames)})

@@ -124,6 +124,11 @@ class OpenVINOEngine:
         return ", ".join([f"OpenVINO {self._precision}", "CPU", *threads, *at_once, *slow])
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The library that runs it, and its version."""
+        return {"openvino": str(self._ov.__version__)}
+
+    @property
     def side_by_side(self) -> int:
         """How many calls run at the same time, each with its share of the threads."""
         return next((pool.streams for pool in self._pools.values()), 1)

@@ -55,6 +55,11 @@ class TorchEngine:
         where = f"CPU, {count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else str(self.device)
         return f"torch {arithmetic}, {where}"
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The library that runs it, and its version."""
+        return {"torch": str(torch.__version__)}
+
     def __call__(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Shapes: frames (N, h, w, 3) uint8 -> logits (N, C, h, w) float32."""
         bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

@@ -1,0 +1,23 @@
+"""What a frame is, and which names are videos and streams: what one needs to know before any is opened.
+
+Opening them takes PyAV, whose import is a good part of the time to the mask of one image: whoever predicts images goes
+without it, so only `video`, `sound` and `feeds_live` import it, and they are imported where a video or feed is opened.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from trocar.data.records import ImageArray
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv")
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt", "rtp")
+ANY_RATE = Fraction(25)  # of a stream that names none; only time stamps that are missing depend on it
+
+
+class Frame(NamedTuple):
+    """One frame as shown (turned as the file says) and when: `seconds` from the clock of the file."""
+
+    image: ImageArray
+    seconds: Fraction
