@@ -219,15 +219,17 @@ def test_an_error_of_the_network_is_not_held_up_by_a_source_that_waits() -> None
 
 def test_a_source_that_never_returns_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_PATIENCE_S", 0.1)
-    release = threading.Event()
+    stuck, release = threading.Event(), threading.Event()
 
     def dead() -> Iterator[Frame]:
-        yield from numbered(2)
-        release.wait(30)
+        yield from numbered(1)
+        stuck.set()
+        release.wait(60)
 
-    started = time.monotonic()
     with contextlib.closing(stream(Fake(), dead())) as results:
         next(results)
+        assert stuck.wait(60)
+        started = time.monotonic()
     assert time.monotonic() - started < 20
     (left,) = [thread for thread in threading.enumerate() if thread.name.startswith("trocar-stream")]
     assert left.daemon
