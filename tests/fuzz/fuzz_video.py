@@ -106,7 +106,8 @@ def run(number: int, seed: int, seeds: Path, folder: Path) -> tuple[str, str]:
         predict([path], Predictor(brightness, card()), folder / "out")
     except UserError:
         ended = "error"
-    entries = json.loads((folder / "out" / "predictions.json").read_text())["predictions"]
+    told = folder / "out" / "predictions.json"  # absent where no frame was predicted
+    entries = json.loads(told.read_text())["predictions"] if told.exists() else []
     for entry in entries:
         for kind in ("mask", "overlay"):
             frames = count_frames(folder / "out" / entry[kind])

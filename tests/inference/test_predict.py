@@ -182,6 +182,40 @@ def test_nothing_to_predict_is_an_error_and_makes_no_folder(tmp_path: Path, by_b
     assert not (tmp_path / "out").exists()
 
 
+def test_where_nothing_was_predicted_the_folder_is_left_as_it_was(
+    tmp_path: Path, rng: np.random.Generator, by_channel: Predictor, by_brightness: Predictor
+) -> None:
+    (tmp_path / "b.png").write_text("not an image")
+    (tmp_path / "c.mp4").write_bytes(b"not a video")
+    bad, out = [tmp_path / "b.png", tmp_path / "c.mp4"], tmp_path / "out"
+    with pytest.raises(UserErrors):
+        predict(bad, by_brightness, out, lines=True)
+    assert not out.exists()
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    predict([tmp_path / "a.png"], by_channel, out, lines=True)
+    before = {name: (out / name).read_bytes() for name in files_in(out)}
+    assert {"classes.json", "frames.jsonl", "predictions.json"} < before.keys()
+    with pytest.raises(UserErrors):
+        predict(bad, by_brightness, out)
+    assert {name: (out / name).read_bytes() for name in files_in(out)} == before
+
+
+@pytest.mark.parametrize("kind", ["a.png", "clip.mkv"])
+def test_a_stop_before_anything_was_predicted_leaves_nothing(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60)] * 3)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_brightness, "predict_batch", stop)
+    with pytest.raises(KeyboardInterrupt, match="nothing was done yet"):
+        predict([tmp_path / kind], by_brightness, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_to_is_named_at_once(
     tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
 ) -> None:

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,7 @@ def predict(
 
     Raises `UserErrors` with every input that could not be read after all others are done; `UserError` at once where
     nothing can be written, or `out` holds masks that `predict` did not make. Ctrl-C leaves what is finished, closed and
-    listed.
+    listed. Where nothing was, the folder is left as it was before.
     """
     items, problems = gather(inputs, as_video=as_video)
     if not items:
@@ -144,31 +145,27 @@ class _Job:
     lines: Lines | None = None
     window: Window | None = None
     stops: Stops = field(default_factory=Stops)  # holds Ctrl-C back while a frame is in some outputs and not in all
+    open_files: ExitStack = field(default_factory=ExitStack)
+    begun: bool = False
 
     def start(self, items: Sequence[Input]) -> None:
-        """Make the folder, see that it can be written to, and mark it as ours before any mask is in it."""
+        """Make the folder, and see that it is not somebody else's and can be written to."""
         _refuse_foreign(self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        self._write_summary(complete=False)
-        if self.predictor.card.binary:
-            (self.out / CLASSES).unlink(missing_ok=True)  # of an earlier prediction with several classes
-        else:
-            indices = {name: index for index, name in enumerate(self.predictor.classes)}
-            atomic_write_bytes(self.out / CLASSES, (json.dumps(indices, indent=2) + "\n").encode())
-        if not self.wanted.lines:
-            (self.out / LINES).unlink(missing_ok=True)  # of an earlier prediction too
+        if not self.out.exists():
+            self.out.mkdir(parents=True)
+            self.open_files.callback(_remove_if_empty, self.out)
+        with tempfile.TemporaryFile(dir=self.out):
+            pass
         if self.progress:
             self.frames_expected = {item.stem: _expected_frames(item) for item in items}
             self.progress(0, sum(self.frames_expected.values()))
 
     def run(self, items: Sequence[Input]) -> None:
-        """Predict the images, then the videos. The summary is written whatever happens."""
+        """Predict the images, then the videos. The summary of what was made is written whatever happens."""
         complete = False
         try:
-            with ExitStack() as stack:
+            with self.open_files as stack:
                 stack.enter_context(self.stops)
-                if self.wanted.lines:
-                    self.lines = stack.enter_context(closing(Lines(self.out)))
                 if self.wanted.window:
                     self.window = stack.enter_context(Window("trocar predict"))
                 images = (item for item in items if not item.is_video)
@@ -179,11 +176,29 @@ class _Job:
                         self._video(item)
             complete = True
         except KeyboardInterrupt as stopped:
+            listed = f"what is done is closed, and listed in {self.out / SUMMARY}"
             raise KeyboardInterrupt(
-                f"{str(stopped) or 'stopped'}; what is done is closed, and listed in {self.out / SUMMARY}"
+                f"{str(stopped) or 'stopped'}; {listed if self.begun else 'nothing was done yet'}"
             ) from None
         finally:
-            self._write_summary(complete=complete)
+            if self.begun:
+                self._write_summary(complete=complete)
+
+    def _begin(self) -> None:
+        """Mark the folder as ours before the first output is in it. Until then it is left as it was."""
+        if self.begun:
+            return
+        self.begun = True
+        self._write_summary(complete=False)
+        if self.predictor.card.binary:
+            (self.out / CLASSES).unlink(missing_ok=True)  # of an earlier prediction with several classes
+        else:
+            indices = {name: index for index, name in enumerate(self.predictor.classes)}
+            atomic_write_bytes(self.out / CLASSES, (json.dumps(indices, indent=2) + "\n").encode())
+        if self.wanted.lines:
+            self.lines = self.open_files.enter_context(closing(Lines(self.out)))
+        else:
+            (self.out / LINES).unlink(missing_ok=True)  # of an earlier prediction too
 
     def summary(self, *, complete: bool) -> PredictionSummary:
         """The state of things as it is written to predictions.json."""
@@ -243,6 +258,7 @@ class _Job:
 
     def _image(self, item: Input, image: ImageArray, prediction: Prediction, shared_seconds: float) -> None:
         start = time.perf_counter()
+        self._begin()
         files = self.wanted.files(item.stem, self.predictor.classes, video=False)
         pieces = write_image(self.out, files, image, prediction)
         seconds = shared_seconds + time.perf_counter() - start
@@ -290,6 +306,7 @@ class _Job:
                     if self.wanted.raw:  # not held: its reader may let us wait
                         write_raw(self.wanted.raw, prediction)
                     with self.stops.held():
+                        self._begin()
                         outputs.write(frame, prediction, look)
                         if self.lines:
                             elapsed_s = time.perf_counter() - start
@@ -406,6 +423,11 @@ def _expected_frames(item: Input) -> int:
             return max(1, reader.frames_expected)
     except UserError:  # raised again, and kept, when its turn comes
         return 1
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _cannot_write(error: Exception, out: str | Path) -> UserError:
