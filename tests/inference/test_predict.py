@@ -505,7 +505,8 @@ def test_images_to_look_at_are_marked(
     shown = capsys.readouterr().out
     assert "1 of 3 frames to look at (quality under 0.900" in shown
     assert "1 in which nothing was found have no quality" in shown
-    assert "the limit promises: if exchangeable" in shown
+    assert "the limit was fitted on the model's validation frames; elsewhere it is a hint" in shown.splitlines()
+    assert told(tmp_path / "out")["quality_promise"] == "if exchangeable"
 
 
 def test_frames_of_a_video_to_look_at_are_listed(
@@ -588,12 +589,16 @@ def test_smoothing_that_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_limit_promises_nothing_for_smoothed_masks(tmp_path: Path, with_a_limit: Predictor) -> None:
+def test_a_limit_promises_nothing_for_smoothed_masks(
+    tmp_path: Path, with_a_limit: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_clip(tmp_path / "clip.mkv", [one_level(150)])
     plain = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "plain")
     smoothed = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "out", smooth=SmoothSettings("flow"))
     assert not plain.quality_promise.startswith("none")
     assert smoothed.quality_promise.startswith("none with smoothing")
+    show_predictions(smoothed, tmp_path / "out")
+    assert "the limit promises nothing with smoothing: here it is a hint" in capsys.readouterr().out.splitlines()
     assert plain.smoothing == "none"
 
 

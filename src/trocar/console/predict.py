@@ -59,7 +59,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:
-    """How many frames are to be looked at, how many have no quality, and what that promises."""
+    """How many frames are to be looked at, how many have no quality, and how far to trust that."""
     videos = [one for one in summary.predictions if one.kind == "video"]
     images = [one for one in summary.predictions if one.kind == "image"]
     marked = sum(one.look_at is True for one in images) + sum(len(one.frames_to_look_at) for one in videos)
@@ -67,4 +67,12 @@ def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:
     text = f"{marked} of {frames} frames to look at (quality under {summary.quality_limit:.3f}; see predictions.json)"
     empty = f"; {unknown} in which nothing was found have no quality" if unknown else ""
     to.print(text + empty, markup=False, soft_wrap=True)
-    to.print(f"the limit promises: {summary.quality_promise}", markup=False, soft_wrap=True)
+    to.print(_promise_in_short(summary.quality_promise), markup=False, soft_wrap=True)
+
+
+def _promise_in_short(promise: str) -> str:
+    """One line of a terminal; the whole of it stands in predictions.json, the model's card and docs/predict.md."""
+    if promise.startswith("none "):
+        reason = promise.partition(":")[0].removeprefix("none ")
+        return f"the limit promises nothing {reason}: here it is a hint"
+    return "the limit was fitted on the model's validation frames; elsewhere it is a hint"
