@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
-from trocar import model_folder
 from trocar.config import Clahe, LossSettings, ModelSettings, PreprocessSettings
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.failure import DiceBound
@@ -33,6 +32,7 @@ from trocar.model_folder import (
     readme,
     resolve_model,
     write_model,
+    writing,
 )
 
 TENSORS = {"kernel": torch.arange(6.0).reshape(2, 3), "seen": torch.tensor(7)}
@@ -156,7 +156,7 @@ def test_a_failed_write_leaves_the_old_model(folder: Path, monkeypatch: pytest.M
         path.write_bytes(b"half")
         raise failure
 
-    monkeypatch.setattr(model_folder, "save_file", fail)
+    monkeypatch.setattr(writing, "save_file", fail)
     with pytest.raises(UserError, match="cannot write the model") as caught:
         write_model(folder, make_card(name="second"), TENSORS, "")
     assert caught.value.where == str(folder)
@@ -177,7 +177,7 @@ def test_a_stop_between_the_two_renames_puts_the_old_model_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", stopping)
-    monkeypatch.setattr(model_folder, "_exchange", lambda *_: False)  # as on other systems than Linux
+    monkeypatch.setattr(writing, "_exchange", lambda *_: False)  # as on other systems than Linux
     with pytest.raises((KeyboardInterrupt, UserError)):
         write_model(folder, make_card(name="second"), TENSORS, "")
     assert read_card(folder).name == "a model"
@@ -189,10 +189,10 @@ def test_the_old_and_the_new_model_change_places_at_once(tmp_path: Path) -> None
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "one" / "a").write_text("a")
-    assert model_folder._exchange(tmp_path / "one", tmp_path / "other")
+    assert writing._exchange(tmp_path / "one", tmp_path / "other")
     assert not (tmp_path / "one" / "a").exists()
     assert (tmp_path / "other" / "a").read_text() == "a"
-    assert not model_folder._exchange(tmp_path / "one", tmp_path / "absent")
+    assert not writing._exchange(tmp_path / "one", tmp_path / "absent")
 
 
 def test_nothing_but_a_model_is_replaced(tmp_path: Path) -> None:

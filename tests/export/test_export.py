@@ -325,17 +325,17 @@ def test_exporting_again_replaces_only_that_form(exported: Path, tmp_path: Path)
     card = read_card(run / "model")
     assert set(card.exports) == {"openvino", "openvino-int8", "onnx", "onnx-int8"}
     assert card.exports["openvino"] == made.export
-    assert "| openvino-int8 | 64x80 |" in (run / "model" / "README.md").read_text()
+    assert "| openvino-int8 | 80x64 |" in (run / "model" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("moment", ["write_table", "add_export", "_sync", "_swap"])
 def test_stopped_at_any_moment_the_model_is_as_it_was(run: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    from trocar import model_folder
+    from trocar.model_folder import writing
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(package if hasattr(package, moment) else model_folder, moment, stop)
+    monkeypatch.setattr(package if hasattr(package, moment) else writing, moment, stop)
     before = contents(run / "model")
     with pytest.raises(KeyboardInterrupt):
         export(run, to="openvino")
@@ -370,13 +370,13 @@ def test_an_altered_or_missing_file_of_a_form_is_refused(exported: Path, tmp_pat
 @pytest.mark.parametrize(("form", "file"), [("openvino", "model.xml"), ("onnx", "model.onnx")])
 def test_a_form_that_the_library_cannot_read_is_said(exported: Path, tmp_path: Path, form: str, file: str) -> None:
     """Such as one of a newer library: whole, by its digest, but not to be understood."""
-    from trocar import model_folder
+    from trocar.model_folder.reading import digest
 
     run = Path(shutil.copytree(exported, tmp_path / "run"))
     _forget(run / "model", f"{form}-int8")
     (run / "model" / form / file).write_bytes(b"<net version='99'/>")
     card = json.loads((run / "model" / "model.json").read_text())
-    card["files"][f"{form}/{file}"] = model_folder._digest(run / "model" / form / file)
+    card["files"][f"{form}/{file}"] = digest(run / "model" / form / file)
     (run / "model" / "model.json").write_text(json.dumps(card))
     with pytest.raises(UserError, match="cannot open this export") as caught:
         Predictor.open(run, "cpu", engine=form)
