@@ -25,9 +25,9 @@ from trocar.config import Settings
 from trocar.data.files import write_png
 from trocar.data.preprocess import prepare_image
 from trocar.errors import UserError
-from trocar.inference.draw import overlay
 from trocar.inference.feeds import Feed, is_live, open_feed
 from trocar.inference.frames import Frame
+from trocar.inference.look import look
 from trocar.inference.outputs import VideoOutputs, Wanted
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Predictor
@@ -187,11 +187,11 @@ class _Again:
     def __iter__(self) -> Iterator[Frame]:
         begin, last = Fraction(0), Fraction(0)
         while True:
-            for image, seconds in self._feed:
+            for frame in self._feed:
                 if self._stopped:
                     return
-                last = begin + seconds
-                yield Frame(image, last)
+                last = begin + frame.seconds
+                yield frame._replace(seconds=last)
             self._feed.close()
             self._feed, begin = open_feed(self._source), last + 1 / self.rate
 
@@ -238,9 +238,9 @@ def _one_by_one(predictor: Predictor, source: str, out: Path, limit: _Limit) -> 
             with _timed(times["finish"]):
                 prediction = predictor.finish(predictor.network_probabilities(logits), logits, placement)
             with _timed(times["draw"]):
-                look = overlay(frame.image, prediction.mask)
+                shown = look(frame, prediction.mask)
             with _timed(times["encode"]):
-                outputs.write(frame, prediction, look)
+                outputs.write(frame, prediction, shown)
             if number >= 0 and limit.ends(number + 1, start):
                 return times, first
     raise AssertionError("a feed that begins anew has no end")
@@ -257,8 +257,8 @@ def _end_to_end(
         feed = stack.enter_context(_Again(source))
         outputs = stack.enter_context(_outputs(out, wanted, predictor, feed))
         for frame, prediction in stack.enter_context(closing(stream(predictor, feed))):
-            look = overlay(frame.image, prediction.mask) if wanted.overlays else None
-            outputs.write(frame, prediction, look)
+            shown = look(frame, prediction.mask) if wanted.overlays else None
+            outputs.write(frame, prediction, shown)
             done += 1
             held += [now] if (now := memory_mb()) is not None else []
             if limit.ends(done, start):

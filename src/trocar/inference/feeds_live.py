@@ -75,7 +75,7 @@ class LiveFeed(Stoppable):
                         return
                     image = upright(frame, self._reformatter)
                     shape, count = same_size(image, shape, self.name, count + 1), count + 1
-                    yield Frame(image, clock.next(self._stamp(frame)))
+                    yield Frame(image, clock.next(self._stamp(frame)), frame)
                     came = time.monotonic()
                 if not self._endless:
                     return

@@ -7,9 +7,12 @@ without it, so only `video`, `sound` and `feeds_live` import it, and they are im
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from trocar.data.records import ImageArray
+
+if TYPE_CHECKING:
+    import av
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv")
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt", "rtp")
@@ -21,3 +24,4 @@ class Frame(NamedTuple):
 
     image: ImageArray
     seconds: Fraction
+    decoded: av.VideoFrame | None = None  # as it was stored, and not turned: to be read only

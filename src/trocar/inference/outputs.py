@@ -25,6 +25,7 @@ from trocar.inference.draw import overlay
 from trocar.inference.feeds import Feed
 from trocar.inference.frames import Frame
 from trocar.inference.inputs import LINES
+from trocar.inference.look import Look
 from trocar.inference.postprocess import Instance
 from trocar.inference.postprocess import instances as number_instances
 from trocar.inference.predictor import Prediction
@@ -119,9 +120,9 @@ class VideoOutputs:
     sound: Sound | None = None
     frames: int = 0
     _stack: ExitStack = field(default_factory=ExitStack)
-    _writers: list[Callable[[Frame, Prediction, ImageArray | None], None]] = field(default_factory=list)
+    _writers: list[Callable[[Frame, Prediction, Look | None], None]] = field(default_factory=list)
 
-    def write(self, frame: Frame, prediction: Prediction, look: ImageArray | None) -> None:
+    def write(self, frame: Frame, prediction: Prediction, look: Look | None) -> None:
         """Append a frame to every file. `look` is the overlay, where there is one to be written."""
         if not self.frames:
             self._open()
@@ -164,20 +165,20 @@ class VideoOutputs:
         self._stack.__exit__(*error)
 
 
-def _drawn(look: ImageArray | None) -> ImageArray:
+def _drawn(look: Look | None) -> Look:
     assert look is not None, "an overlay video needs overlays"
     return look
 
 
-def _plane_writer(writer: VideoWriter, index: int) -> Callable[[Frame, Prediction, ImageArray | None], None]:
-    def write(frame: Frame, prediction: Prediction, _: ImageArray | None) -> None:
+def _plane_writer(writer: VideoWriter, index: int) -> Callable[[Frame, Prediction, Look | None], None]:
+    def write(frame: Frame, prediction: Prediction, _: Look | None) -> None:
         writer.write(probability_for_file(prediction.probabilities[index]), frame.seconds)
 
     return write
 
 
-def _instance_writer(writer: VideoWriter) -> Callable[[Frame, Prediction, ImageArray | None], None]:
-    def write(frame: Frame, prediction: Prediction, _: ImageArray | None) -> None:
+def _instance_writer(writer: VideoWriter) -> Callable[[Frame, Prediction, Look | None], None]:
+    def write(frame: Frame, prediction: Prediction, _: Look | None) -> None:
         ids, _ids = number_instances(prediction.mask, len(prediction.classes))
         writer.write(ids.astype(np.uint16), frame.seconds)
 

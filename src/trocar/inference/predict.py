@@ -36,7 +36,9 @@ from trocar.data.records import ImageArray
 from trocar.errors import UserError, UserErrors
 from trocar.inference.draw import overlay
 from trocar.inference.feeds import STDIN, Feed, FeedOptions
+from trocar.inference.frames import Frame
 from trocar.inference.inputs import CLASSES, LINES, OUTPUT_FOLDERS, SUMMARY, Input, gather
+from trocar.inference.look import Look, look
 from trocar.inference.outputs import Files, Lines, VideoMasks, VideoOutputs, Wanted, write_image, write_raw
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Prediction, Predictor
@@ -302,20 +304,20 @@ class _Job:
                 results = stream(self.predictor, feed, batch_size=self.batch_size or 1)
                 for frame, found in stack.enter_context(closing(results)):
                     prediction = smoother.prediction(self.predictor, frame.image, found, frame.seconds)
-                    look = self._look(frame.image, prediction)
+                    shown = self._look(frame, prediction)
                     if self.wanted.raw:  # not held: its reader may let us wait
                         write_raw(self.wanted.raw, prediction)
                     with self.stops.held():
                         self._begin()
-                        outputs.write(frame, prediction, look)
+                        outputs.write(frame, prediction, shown)
                         if self.lines:
                             elapsed_s = time.perf_counter() - start
                             self.lines.write(item.name, done, float(frame.seconds), elapsed_s, prediction)
                         done, shape, shares = done + 1, prediction.mask.shape, shares + _shares(prediction)
                         trust.add(prediction)
                     self._report(item, done)
-                    if self.window and look is not None:
-                        self._show(self.window, look)
+                    if self.window and isinstance(shown, np.ndarray):
+                        self._show(self.window, shown)
             complete = True
         finally:  # after the files are closed, also on Ctrl-C
             if done:
@@ -342,8 +344,10 @@ class _Job:
         if window.closed():
             raise KeyboardInterrupt("stopped: the window was closed")
 
-    def _look(self, image: ImageArray, prediction: Prediction) -> ImageArray | None:
-        return overlay(image, prediction.mask) if self.wanted.overlays or self.window else None
+    def _look(self, frame: Frame, prediction: Prediction) -> Look | None:
+        if self.window:
+            return overlay(frame.image, prediction.mask)
+        return look(frame, prediction.mask) if self.wanted.overlays else None
 
     # -------------------------------------------------------------- books
 

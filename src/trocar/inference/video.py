@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, Self, TypeAlias, cast
+from typing import Any, Literal, Protocol, Self, TypeAlias, cast
 
 import av
 import cv2
@@ -78,7 +78,7 @@ class VideoReader:
             time = None if frame.pts is None else frame.pts * (frame.time_base or self.time_base)
             # AVI has no times, and what FFmpeg makes up for it is in the order of decoding, not of showing.
             seconds = time if time is not None and (count == 1 or time > seconds) else seconds + 1 / self.rate
-            yield Frame(image, seconds)
+            yield Frame(image, seconds, frame)
         if not count:
             raise UserError("no frame of the video can be decoded", where=str(self.path), mend="copy the file again")
         shown = seconds + 1 / self.rate
@@ -249,6 +249,7 @@ class VideoWriter:
         self.frames = 0
         self.codec = colour_codec() if pixels == "colour" else "ffv1"
         self._pixels = pixels
+        self._matrix = _ANY_MATRIX.get(self.codec, Colorspace.ITU601)
         # MPEG-4 part 2 counts time in at most 65535 steps a second.
         self._time_base = Fraction(1, 1000) if self.codec == "mpeg4" else time_base
         self._last_pts = -1
@@ -262,9 +263,16 @@ class VideoWriter:
         if sound is not None:
             sound.add_to(self._container)
 
-    def write(self, picture: NDArray[np.uint8] | NDArray[np.uint16], seconds: Fraction) -> None:
-        """Append a frame. Shapes: (H, W) uint8 for grey, (H, W) uint16 for grey16, (H, W, 3) uint8 RGB for colour."""
-        frame = self._colour_frame(picture) if self._pixels == "colour" else _grey_frame(picture)
+    def write(self, picture: NDArray[np.uint8] | NDArray[np.uint16] | av.VideoFrame, seconds: Fraction) -> None:
+        """Append a frame; for colour it may be a `look`, whose matrix the video keeps if it is the first.
+
+        Shapes: (H, W) uint8 for grey, (H, W) uint16 for grey16, (H, W, 3) uint8 RGB for colour.
+        """
+        if self._pixels == "colour":
+            frame = self._colour_frame(picture)
+        else:
+            assert not isinstance(picture, av.VideoFrame), "a look has colours"
+            frame = _grey_frame(picture)
         if not self.frames:
             self._set_up_encoder(frame)
         assert (frame.width, frame.height) == (self._stream.width, self._stream.height), "PyAV would rescale in silence"
@@ -275,15 +283,17 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.mux_until(self._container, seconds)
 
-    def _colour_frame(self, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFrame:
-        height, width = picture.shape[:2]
-        if height % 2 or width % 2:
-            repeated = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            picture = np.asarray(repeated, np.uint8)
-        return self._reformatter.reformat(
-            _frame(picture, "rgb24"),
+    def _colour_frame(self, picture: NDArray[np.uint8] | NDArray[np.uint16] | av.VideoFrame) -> av.VideoFrame:
+        if isinstance(picture, av.VideoFrame):
+            frame = picture
+            if not self.frames and self.codec in _ANY_MATRIX:
+                self._matrix = Colorspace(frame.colorspace)
+        else:
+            frame = _frame(_with_even_sides(picture), "rgb24")
+        return self._reformatter.reformat(  # of a look nothing, unless its matrix is another
+            frame,
             format="yuv420p",
-            dst_colorspace=_MATRIX[self.codec],
+            dst_colorspace=self._matrix,
             dst_color_range=ColorRange.MPEG,
             interpolation=Interpolation.POINT,  # of colour only, at half the resolution: mean of two pixels, not four
             threads=1,  # others decode, predict and encode meanwhile
@@ -296,7 +306,7 @@ class VideoWriter:
         if self._aspect is not None:
             encoder.sample_aspect_ratio = self._aspect
         if self._pixels == "colour":
-            encoder.colorspace = _MATRIX[self.codec]
+            encoder.colorspace = self._matrix
             encoder.color_range = ColorRange.MPEG
 
     def close(self, *, whole: bool = True) -> None:
@@ -343,8 +353,8 @@ _OPTIONS = {
     "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118)},  # quality 3 of 31, in units of FF_QP2LAMBDA
 }
 
-# MPEG-4 part 2 has no field for the matrix; players take the old one then.
-_MATRIX = {"libx264": Colorspace.ITU709, "mpeg4": Colorspace.ITU601}
+# MPEG-4 part 2 has no field for the matrix; players take BT.601 then. Of others this is the one for RGB.
+_ANY_MATRIX = {"libx264": Colorspace.ITU709}
 
 
 def colour_codec() -> str:
@@ -354,6 +364,14 @@ def colour_codec() -> str:
 
 def _grey_frame(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> av.VideoFrame:
     return _frame(picture, "gray" if picture.dtype == np.uint8 else "gray16le")
+
+
+def _with_even_sides(picture: NDArray[Any]) -> NDArray[Any]:
+    height, width = picture.shape[:2]
+    if not height % 2 and not width % 2:
+        return picture
+    repeated = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return np.asarray(repeated, np.uint8)
 
 
 def _frame(picture: NDArray[np.uint8] | NDArray[np.uint16], pixel_format: str) -> av.VideoFrame:

@@ -213,8 +213,8 @@ class _Session:
             self.ended = "the source ended"
 
     def _frame(self, arrival: Arrival) -> None:
-        image, when = arrival.frame
-        found = self.smoother.prediction(self.predictor, image, self.predictor(image), when)
+        image = arrival.frame.image
+        found = self.smoother.prediction(self.predictor, image, self.predictor(image), arrival.frame.seconds)
         picture = overlay(image, found.mask)
         for show in self.shows:
             show(picture)
