@@ -375,6 +375,13 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ texts and rules
 
 
+def test_a_card_does_not_say_where_things_lay_on_the_machine_that_made_it(tmp_path: Path) -> None:
+    model = ModelSettings(encoder="resnet18", encoder_weights="/home/somebody/weights/resnet18.safetensors")
+    write_model(tmp_path / "model", make_card(model=model), {"zero": np.zeros(1)}, "none")
+    assert read_card(tmp_path / "model").model.encoder_weights == "resnet18.safetensors"
+    assert not any(b"somebody" in file.read_bytes() for file in (tmp_path / "model").iterdir())
+
+
 def test_the_card_for_people_has_the_facts() -> None:
     text = readme(make_card())
     facts = ("drawn scenes", "sha256:abc", "p1, p2", "to 96x64 (width x height)", "letterbox", "clahe")

@@ -286,6 +286,9 @@ def test_without_records_to_measure_on_nothing_is_exported(run: Path, drawn: Pat
     assert "--split FILE" in str(caught.value.mend)
     made = export(model, to="openvino", data=open_source(drawn), split=run / "split.yaml")
     assert made.export.agreement.frames == len(read_split(run / "split.yaml").fold().val)
+    assert made.export.agreement.records == f"training and validation side of {run.name}/split.yaml"
+    named = f"{run.parent.name}/{run.name}"  # and no more of the place on this machine
+    assert export(run, to="openvino").export.agreement.records == f"training and validation side of {named}"
 
 
 def test_other_data_is_halved(run: Path, tmp_path: Path) -> None:
@@ -296,7 +299,7 @@ def test_other_data_is_halved(run: Path, tmp_path: Path) -> None:
     )
     made = export(run, to="openvino", data=open_source(other))
     assert made.export.agreement.frames == len(open_source(other)) // 2
-    assert "other data than the model's own" in made.export.agreement.records
+    assert made.export.agreement.records == "other data than the model's own (drawn, other), record by record in turn"
 
 
 def test_frames_without_instruments_measure_nothing(run: Path, tmp_path: Path) -> None:

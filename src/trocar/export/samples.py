@@ -41,7 +41,10 @@ def find_samples(folder: Path, card: ModelCard, data: Source | None, split: Path
     if chosen is not None:
         sides = chosen.fold(card.provenance.fold if card.provenance.fold in chosen.folds else None)
         train, val = source.select(sides.train), source.select(sides.val)
-        origin = f"training and validation side of {split or run}"
+        place = split or run
+        assert place is not None
+        named = "/".join(place.resolve().parts[-2:])  # it goes into the card: a model travels, its place does not
+        origin = f"training and validation side of {named}"
     elif _is_its_own_data(card, source):
         raise UserError(
             "this is the data that the model was trained on, but the split that says which records are for testing is "
@@ -51,7 +54,7 @@ def find_samples(folder: Path, card: ModelCard, data: Source | None, split: Path
         )
     else:
         train, val = list(source.records[::2]), list(source.records[1::2])
-        origin = f"other data than the model's own ({source.dataset}, {source.root}), record by record in turn"
+        origin = f"other data than the model's own ({source.dataset}, {source.root.name}), record by record in turn"
     if not val or not train:
         raise UserError(
             f"the gate needs validation records, int8 training records: there are {len(val)} and {len(train)}",

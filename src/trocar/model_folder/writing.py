@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from trocar.config import ModelSettings
 from trocar.errors import UserError
 from trocar.model_folder.card import CARD, LICENCE, README, WEIGHTS, Export, HeldOut, ModelCard
 from trocar.model_folder.reading import digest, read_card
@@ -148,6 +149,7 @@ def _fill(
     licence_text: str,
     floats: type[np.floating[Any]],
 ) -> ModelCard:
+    card = card.model_copy(update={"model": _without_place(card.model)})
     save_file({name: _as_array(tensor, floats) for name, tensor in tensors.items()}, folder / WEIGHTS)
     (folder / LICENCE).write_text(licence_text, encoding="utf-8", newline="\n")
     shutil.copymode(folder / LICENCE, folder / WEIGHTS)  # safetensors leaves it to its owner alone
@@ -157,6 +159,11 @@ def _fill(
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
     _sync(folder.iterdir())
     return card
+
+
+def _without_place(model: ModelSettings) -> ModelSettings:
+    """A model travels; where a file of encoder weights lay on this machine does not."""
+    return model.model_copy(update={"encoder_weights": Path(model.encoder_weights).name})
 
 
 def _as_array(tensor: Tensor | NDArray[Any], floats: type[np.floating[Any]]) -> NDArray[Any]:

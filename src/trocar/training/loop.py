@@ -33,7 +33,7 @@ from trocar.checkpoint import (
     restore_random,
     save_checkpoint,
 )
-from trocar.config import ModelSettings, Recipe, load_recipe
+from trocar.config import Recipe, load_recipe
 from trocar.data.augment import Augment
 from trocar.data.files import atomic_write_text
 from trocar.data.loading import NativeMasks, PreparedSet, default_workers, draws, fixed_batches_plan, shuffled_plan
@@ -373,7 +373,7 @@ class Training:
             name=f"{self.recipe.name}{'-' + self.fold_name.replace('/', '-') if self.fold_name else ''}",
             classes=self.classes,
             target=self.recipe.data.target,
-            model=_without_path(self.recipe.model),
+            model=self.recipe.model,
             preprocess=self.recipe.preprocess,
             loss=self.recipe.loss,
             threshold=threshold,
@@ -404,11 +404,6 @@ def start_from_model(network: Network, model: Path) -> list[str]:
         if name not in matching
     ]
     return [f"started from {model}: {len(matching)} of {len(own)} tensors loaded", *others]
-
-
-def _without_path(model: ModelSettings) -> ModelSettings:
-    """A model travels; where a file of encoder weights lay on this machine does not."""
-    return model.model_copy(update={"encoder_weights": Path(model.encoder_weights).name})
 
 
 def _shape(tensor: Tensor | None) -> str:
