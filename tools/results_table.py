@@ -1,6 +1,6 @@
 """The table of docs/results.md from finished evaluations: one row a run and part of the data, pooled over folds.
 
-    python benchmarks/results_table.py NAME=RUN:REPORT...
+    python tools/results_table.py NAME=RUN:REPORT...
 
 RUN is a run of several folds (for the minutes), REPORT the folder that `trocar evaluate` wrote (for the scores). Rows
 are made for all frames and for each first part of the group names (rigid, robotic). Intervals resample groups, then

@@ -1,6 +1,6 @@
 """The pictures of docs/doctor.md: each fault planted in a drawn scene, as the page of `trocar check --out` shows it.
 
-    python benchmarks/doctor_pictures.py [folder, default docs/images/doctor]
+    python tools/doctor_pictures.py [folder, default docs/images/doctor]
 
 The scenes and faults are those of the tests (tests/faulty.py). No frame of a patient is in them.
 """

@@ -1,7 +1,7 @@
 """The picture of the README from a finished demo: drawn scenes, their truth, and what the model found.
 
     trocar demo --out demo
-    python benchmarks/readme_picture.py demo docs/images/demo.png
+    python tools/readme_picture.py demo docs/images/demo.png
 
 Shown are the held-out frames at the quarters of the Dice of frames with instruments: not the best ones.
 """
