@@ -235,7 +235,7 @@ class Predictor:
 
     def _finish(self, logits: NDArray[np.float32], placement: Placement) -> Prediction:
         """Shapes: logits (C, h, w) -> a prediction at placement.native_hw."""
-        return self.finish(self.network_probabilities(logits), logits, placement)
+        return self.finish(self.network_probabilities(inside_padding(logits, placement)), logits, placement)
 
     def finish(
         self,
@@ -303,8 +303,11 @@ def mean_logits(one: NDArray[np.float32], other: NDArray[np.float32], *, binary:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits to probabilities of the foreground. Shapes: any -> the same."""
+    result: NDArray[np.float32] = np.negative(logits, dtype=np.float32)  # one array for all steps: half the time
     with np.errstate(over="ignore"):  # exp is infinite there, and 1 over it the 0 that is meant
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+        np.exp(result, out=result)
+    result += 1
+    return np.reciprocal(result, out=result)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

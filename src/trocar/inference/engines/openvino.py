@@ -138,7 +138,8 @@ class OpenVINOEngine:
         pool = self._pool((frames.shape[1], frames.shape[2]))
         frames = np.ascontiguousarray(frames)
         with pool as request:
-            return np.concatenate([pool.run(request, frames[index : index + 1]) for index in range(len(frames))])
+            logits = [pool.run(request, frames[index : index + 1]) for index in range(len(frames))]
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def _pool(self, size_hw: tuple[int, int]) -> _Requests:
         with self._lock:
@@ -178,8 +179,10 @@ class _Requests:
         logits: NDArray[np.float32] = np.asarray(request.get_output_tensor(0).data, np.float32)
         if logits.shape[2:] == frame.shape[1:3]:
             return logits.copy()
-        size_wh = (frame.shape[2], frame.shape[1])
-        return np.stack([cv2.resize(plane, size_wh, interpolation=cv2.INTER_LINEAR) for plane in logits[0]])[None]
+        enlarged = np.empty((1, logits.shape[1], *frame.shape[1:3]), np.float32)
+        for plane, target in zip(logits[0], enlarged[0], strict=True):
+            cv2.resize(plane, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+        return enlarged
 
 
 def _without_last_resize(ov: Any, model: Any) -> Any:
