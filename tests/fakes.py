@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tiny import PARTS, tiny_card
 from trocar.config import LossSettings, ModelSettings, PreprocessSettings, Recipe
 from trocar.data.preprocess import place, prepare_mask
 from trocar.data.records import Record, Source
 from trocar.data.splits import Fold, Split, write_split
 from trocar.evaluation import parts as evaluation_parts
 from trocar.metrics.failure import quality
-from trocar.model_folder import ModelCard, Provenance, Scores, read_card, write_model
+from trocar.model_folder import ModelCard, Scores, read_card, write_model
 
 HEIGHT, WIDTH = 48, 64
 SIZE_HW = (32, 48)
@@ -63,7 +64,7 @@ def make_source(*, parts: bool = False, root: Path = Path("drawn")) -> Source:
                     frame=frame,
                 )
             )
-    classes = ("background", "shaft", "tip") if parts else ("background", "instrument")
+    classes = PARTS["classes"] if parts else ("background", "instrument")
     return Source("drawn", root, classes, tuple(records), mask_encoding="drawn in memory")
 
 
@@ -78,29 +79,16 @@ def make_split(source: Source, *, one: str | None = None) -> Split:
 
 
 def make_card(source: Source, *, fold: str | None = None, threshold: float = 0.4, parts: bool = False) -> ModelCard:
-    train = [group for group in GROUPS if group != fold][:1]
-    return ModelCard(
+    return tiny_card(
         name=f"fake-{fold}" if fold else "fake",
-        classes=source.classes if parts else ("background", "instrument"),
-        target="parts" if parts else "instrument",
+        **(PARTS if parts else {"threshold": threshold, "threshold_from": "highest mean Dice on validation records"}),
         model=ModelSettings(),
         preprocess=PreprocessSettings(size_hw=SIZE_HW, fit="squash"),
         loss=LossSettings(name="cross-entropy"),
-        threshold=None if parts else threshold,
-        threshold_from="the most probable class wins" if parts else "highest mean Dice on validation records",
-        provenance=Provenance(
-            recipe="fake",
-            dataset=source.dataset,
-            data_fingerprint=source.fingerprint(),
-            fold=fold,
-            groups=tuple(train),
-            created="2024-01-01T00:00:00+00:00",
-            epochs=3,
-            best_epoch=2,
-            seed=0,
-            device="cpu",
-            precision="32",
-        ),
+        dataset=source.dataset,
+        data_fingerprint=source.fingerprint(),
+        fold=fold,
+        groups=tuple(group for group in GROUPS if group != fold)[:1],
         scores={
             "train": Scores(records=10, loss=0.1, dice=0.95, jaccard=0.91, undefined=1, threshold=0.4),
             "val": Scores(records=5, loss=0.2, dice=0.90, jaccard=0.83, undefined=1, threshold=0.4),

@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
-from trocar.config import Clahe, LossSettings, ModelSettings, PreprocessSettings
+from tiny import tiny_card
+from trocar.config import Clahe, ModelSettings, PreprocessSettings
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.failure import DiceBound
 from trocar.model_folder import (
     HeldOut,
     ModelCard,
-    Provenance,
     QualityLimit,
     Scores,
     TemperatureScaling,
@@ -39,32 +39,18 @@ TENSORS = {"kernel": torch.arange(6.0).reshape(2, 3), "seen": torch.tensor(7)}
 
 
 def make_card(**changes: Any) -> ModelCard:
-    provenance = Provenance(
-        recipe="demo",
-        dataset="drawn scenes",
-        data_fingerprint="sha256:abc",
-        groups=("p1", "p2"),
-        created="2026-01-01T00:00:00+00:00",
-        epochs=5,
-        best_epoch=4,
-        seed=0,
-        device="cpu",
-        precision="32",
-        versions={"torch": "2.x"},
-    )
     facts: dict[str, Any] = {
         "name": "a model",
-        "classes": ("background", "instrument"),
-        "target": "instrument",
-        "model": ModelSettings(encoder="mobilenetv2_100"),
+        "dataset": "drawn scenes",
+        "data_fingerprint": "sha256:abc",
+        "groups": ("p1", "p2"),
+        "versions": {"torch": "2.x"},
         "preprocess": PreprocessSettings(size_hw=(64, 96), image_steps=(Clahe(),)),
-        "loss": LossSettings(),
         "threshold": 0.45,
         "threshold_from": "best mean Dice on val",
-        "provenance": provenance,
         "scores": {"val": Scores(records=9, loss=0.25, dice=0.875, threshold=0.45)},
     }
-    return ModelCard(**(facts | changes))
+    return tiny_card(**(facts | changes))
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from tiny import tiny_card
 from trocar import export
 from trocar.config import ModelSettings, PreprocessSettings, load_recipe
 from trocar.data.preprocess import prepare_image
 from trocar.data.sources import open_source
 from trocar.data.splits import make_split, write_split
-from trocar.model_folder import ModelCard, Provenance, write_model
+from trocar.model_folder import ModelCard, write_model
 from trocar.models.build import build_model
 
 SIZE_HW = (64, 80)
@@ -56,7 +57,7 @@ def write_run(run: Path, drawn: Path, *, parts: bool = False, **model: Any) -> P
         for _ in range(30):
             network(frames)
         probabilities = network.eval()(frames).sigmoid()
-    card = ModelCard(
+    card = tiny_card(
         name="small",
         classes=classes,
         target=target,
@@ -64,19 +65,9 @@ def write_run(run: Path, drawn: Path, *, parts: bool = False, **model: Any) -> P
         preprocess=preprocess,
         loss=recipe.loss,
         threshold=None if parts else float(probabilities.quantile(0.8)),
-        threshold_from="nothing",
-        provenance=Provenance(
-            recipe="test",
-            dataset=source.dataset,
-            data_fingerprint=source.fingerprint(),
-            split_fingerprint=split.own_fingerprint(),
-            created="2026-01-01T00:00:00+00:00",
-            epochs=1,
-            best_epoch=1,
-            seed=0,
-            device="cpu",
-            precision="32",
-        ),
+        dataset=source.dataset,
+        data_fingerprint=source.fingerprint(),
+        split_fingerprint=split.own_fingerprint(),
     )
     write_model(run / "model", card, network.state_dict(), "none")
     (run / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")

@@ -29,14 +29,14 @@ from fractions import Fraction
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "inference")]
+sys.path.insert(0, str(HERE.parent))
 
 import av
 import cv2
 import numpy as np
-from tiny import brightness, card
 
 from mutate import mutate_often
+from tiny import brightness, tiny_card
 from trocar.errors import UserError
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
@@ -103,7 +103,7 @@ def run(number: int, seed: int, seeds: Path, folder: Path) -> tuple[str, str]:
     path.write_bytes(data)
     ended = "frames"
     try:
-        predict([path], Predictor(brightness, card()), folder / "out")
+        predict([path], Predictor(brightness, tiny_card()), folder / "out")
     except UserError:
         ended = "error"
     told = folder / "out" / "predictions.json"  # absent where no frame was predicted

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny import PARTS, brightness, card
 
+from tiny import PARTS, brightness, tiny_card
 from trocar.inference.predictor import Predictor
 from trocar.model_folder import ModelCard, write_model
 
 
 @pytest.fixture(scope="session")
 def make_card() -> Callable[..., ModelCard]:
-    return card
+    return tiny_card
 
 
 def _write_tiny(folder: Path, of: ModelCard) -> Path:
@@ -34,14 +34,13 @@ def _write_tiny(folder: Path, of: ModelCard) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A binary model with random weights."""
-    return _write_tiny(tmp_path_factory.mktemp("binary") / "model", card())
+    return _write_tiny(tmp_path_factory.mktemp("binary") / "model", tiny_card())
 
 
 @pytest.fixture(scope="session")
 def tiny_parts_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of three classes with random weights."""
-    parts = card(classes=PARTS, target="parts", threshold=None, threshold_from="argmax")
-    return _write_tiny(tmp_path_factory.mktemp("parts") / "model", parts)
+    return _write_tiny(tmp_path_factory.mktemp("parts") / "model", tiny_card(**PARTS))
 
 
 def _channels(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
@@ -51,12 +50,12 @@ def _channels(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
 
 @pytest.fixture
 def by_brightness() -> Predictor:
-    return Predictor(brightness, card())
+    return Predictor(brightness, tiny_card())
 
 
 @pytest.fixture
 def by_channel() -> Predictor:
-    return Predictor(_channels, card(classes=PARTS, target="parts", threshold=None, threshold_from="argmax"))
+    return Predictor(_channels, tiny_card(**PARTS))
 
 
 @pytest.fixture

@@ -82,10 +82,10 @@ def test_interlaced_frames_are_read_whole(tmp_path: Path, rng: np.random.Generat
 PREDICT_8K = """
 import resource, sys
 sys.path.insert(0, sys.argv[3])
-from tiny import brightness, card
+from tiny import brightness, tiny_card
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
-summary = predict([sys.argv[1]], Predictor(brightness, card()), sys.argv[2])
+summary = predict([sys.argv[1]], Predictor(brightness, tiny_card()), sys.argv[2])
 one = summary.predictions[0]
 print(one.frames, one.width, one.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -97,7 +97,7 @@ def test_8k_is_predicted_in_bounded_memory(tmp_path: Path, rng: np.random.Genera
     """A frame is 100 MB as RGB and its probabilities 133 MB; x264 keeps a dozen frames too."""
     path = tmp_path / "8k.mkv"
     write(path, [blobs(rng, 4320, 7680)] * 6, "mjpeg", "yuvj420p")
-    command = [sys.executable, "-c", PREDICT_8K, str(path), str(tmp_path / "out"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", PREDICT_8K, str(path), str(tmp_path / "out"), str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     frames, width, height, mib = map(int, done.stdout.split())
@@ -124,14 +124,14 @@ def test_a_change_of_size_keeps_what_came_before(
 FILL_THE_DISK = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[3])
-from tiny import brightness, card
+from tiny import brightness, tiny_card
 from trocar.errors import UserError
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 try:
-    predict([sys.argv[1]], Predictor(brightness, card()), sys.argv[2])
+    predict([sys.argv[1]], Predictor(brightness, tiny_card()), sys.argv[2])
 except UserError as error:
     print(error)
 """
@@ -141,7 +141,7 @@ except UserError as error:
 def test_a_disk_that_is_full_in_the_middle_keeps_what_was_finished(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "clip.mkv"
     write(path, [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(200)], "ffv1", "bgr0")
-    command = [sys.executable, "-c", FILL_THE_DISK, str(path), str(tmp_path / "out"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", FILL_THE_DISK, str(path), str(tmp_path / "out"), str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert "cannot write the predictions: File too large" in done.stdout, done.stdout + done.stderr
     assert "mend:" in done.stdout

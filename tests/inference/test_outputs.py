@@ -286,7 +286,7 @@ def test_ctrl_c_inside_an_image_finishes_and_lists_it(
 PREDICT_SLOWLY = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
-from tiny import brightness, card
+from tiny import brightness, tiny_card
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
 
@@ -295,7 +295,7 @@ def slowly(frames):
     return brightness(frames)
 
 try:
-    predict([sys.argv[1]], Predictor(slowly, card()), sys.argv[2], lines=True)
+    predict([sys.argv[1]], Predictor(slowly, tiny_card()), sys.argv[2], lines=True)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -307,7 +307,7 @@ def test_a_real_ctrl_c_finishes_the_files(tmp_path: Path) -> None:
     clip_with_sound(tmp_path / "clip.mkv", seconds=40)
     lines = tmp_path / "out/frames.jsonl"
     command = [sys.executable, "-c", PREDICT_SLOWLY, str(tmp_path / "clip.mkv"), str(tmp_path / "out")]
-    process = subprocess.Popen([*command, str(Path(__file__).parent)])
+    process = subprocess.Popen([*command, str(Path(__file__).parents[1])])
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 30):
         time.sleep(0.05)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import nn
 
+from tiny import PARTS
 from trocar.config import PreprocessSettings
 from trocar.data.preprocess import prepare_image
 from trocar.errors import UserError
@@ -145,7 +146,7 @@ def test_several_classes_are_blended_and_sum_to_one(
     make_card: Callable[..., ModelCard], rng: np.random.Generator
 ) -> None:
     engine, image = Local(3), noise(rng, 140, 200)
-    card = make_card(classes=("background", "shaft", "tip"), target="parts", threshold=None, threshold_from="argmax")
+    card = make_card(**PARTS)
     whole = special.softmax(engine(image[None])[0].astype(np.float64), axis=0)
     found = Predictor(engine, card, tiles=1.0)(image)
     np.testing.assert_allclose(found.probabilities, whole, atol=1e-5)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from scripted import by_brightness, make_card
 
+from tiny import brightness, tiny_card
 from trocar.inference.predictor import Predictor
 
 
 @pytest.fixture
 def predictor() -> Predictor:
-    return Predictor(by_brightness, make_card())
+    return Predictor(brightness, tiny_card())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Feeds that do what a test says, and a model that answers by brightness at once."""
+"""Feeds that do what a test says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trocar.config import LossSettings, ModelSettings, PreprocessSettings
+from tiny import brightness
 from trocar.inference.frames import Frame
-from trocar.model_folder import ModelCard, Provenance
 
 PATIENCE_S = 20.0  # only a hanging test waits so long
 
@@ -67,11 +66,6 @@ class ScriptedFeed:
         self.close()
 
 
-def by_brightness(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
-    """Bright is instrument: 128 is a logit of 0."""
-    return (frames.astype(np.float32).mean(axis=-1, dtype=np.float32)[:, None] - 128) / 16
-
-
 class InStep:
     """An engine, and what a feed does after each frame, that wait for each other: no frame is dropped."""
 
@@ -81,7 +75,7 @@ class InStep:
     def engine(self, frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         if frames.any():  # a black one warms the engine up
             self._taken.release()
-        return by_brightness(frames)
+        return brightness(frames)
 
     def feed(self, count: int, then: Callable[[int], object] = lambda number: None, **more: Any) -> ScriptedFeed:
         """Sends a frame when the one before is in the network; after each `then` is called."""
@@ -94,31 +88,6 @@ class InStep:
 
         made = ScriptedFeed(count, after=after, **more)
         return made
-
-
-def make_card(**changes: Any) -> ModelCard:
-    facts: dict[str, Any] = {
-        "name": "tiny",
-        "classes": ("background", "instrument"),
-        "target": "instrument",
-        "model": ModelSettings(encoder="mobilenetv2_100", encoder_weights="none"),
-        "preprocess": PreprocessSettings(size_hw=(48, 64)),
-        "loss": LossSettings(),
-        "threshold": 0.5,
-        "threshold_from": "nothing",
-        "provenance": Provenance(
-            recipe="test",
-            dataset="none",
-            data_fingerprint="sha256:0",
-            created="2026-01-01T00:00:00+00:00",
-            epochs=1,
-            best_epoch=1,
-            seed=0,
-            device="cpu",
-            precision="32",
-        ),
-    }
-    return ModelCard(**(facts | changes))
 
 
 def wait_until(true: Callable[[], bool]) -> None:

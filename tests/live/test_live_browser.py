@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from scripted import InStep, ScriptedFeed, make_card
+from scripted import InStep, ScriptedFeed
 
+from tiny import tiny_card
 from trocar.errors import UserError
 from trocar.inference.predictor import Predictor
 from trocar.live.session import run
@@ -34,7 +35,7 @@ class Running:
             ready.set()
 
         def work() -> None:
-            predictor = Predictor(step.engine, make_card())
+            predictor = Predictor(step.engine, tiny_card())
             self.summary = run("rtsp://host/one", lambda: self.feed, predictor, port=0, ready=told)
 
         self.feed: ScriptedFeed = step.feed(2, then)

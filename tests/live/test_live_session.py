@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scripted import PATIENCE_S, InStep, ScriptedFeed, by_brightness, make_card, wait_for
+from scripted import PATIENCE_S, InStep, ScriptedFeed, wait_for
 
+from tiny import PARTS, brightness, tiny_card
 from trocar.errors import UserError
 from trocar.inference.predictor import Predictor
 from trocar.inference.smoothing import SmoothSettings
@@ -53,9 +54,9 @@ def test_a_slow_engine_shows_the_newest_and_drops_the_rest() -> None:
         if seen[-1] == 0:
             in_network.set()
             assert sent.wait(PATIENCE_S)
-        return by_brightness(frames)
+        return brightness(frames)
 
-    summary = headless(ScriptedFeed(5, after=after), Predictor(engine, make_card()))
+    summary = headless(ScriptedFeed(5, after=after), Predictor(engine, tiny_card()))
     assert seen[0] == -20  # the black frame that warms up
     assert seen[1:] == [0, 4]
     assert (summary.read, summary.shown, summary.dropped) == (5, 2, 3)
@@ -85,7 +86,7 @@ def test_ctrl_c_ends_it_properly(tmp_path: Path) -> None:
     step = InStep()
 
     feed = step.feed(10**6, lambda number: _thread.interrupt_main() if number == 20 else None)
-    summary = headless(feed, Predictor(step.engine, make_card()), record=tmp_path / "seen.mkv")
+    summary = headless(feed, Predictor(step.engine, tiny_card()), record=tmp_path / "seen.mkv")
     assert summary.ended == "stopped"
     assert summary.read == summary.shown + summary.dropped
     assert summary.error is None
@@ -109,11 +110,11 @@ def test_a_defect_is_raised_and_everything_ended() -> None:
     def engine(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         if frames.any():
             raise RuntimeError("a defect")
-        return by_brightness(frames)
+        return brightness(frames)
 
     feed = ScriptedFeed(10**6)
     with pytest.raises(RuntimeError, match="a defect"):
-        run("a feed", lambda: feed, Predictor(engine, make_card()), port=0)
+        run("a feed", lambda: feed, Predictor(engine, tiny_card()), port=0)
     assert feed.closed
 
 
@@ -149,7 +150,7 @@ def test_a_window_that_is_closed_ends_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(sessions, "Window", Fake)
     step = InStep()
-    summary = run("a feed", lambda: step.feed(10**6), Predictor(step.engine, make_card()), view="window")
+    summary = run("a feed", lambda: step.feed(10**6), Predictor(step.engine, tiny_card()), view="window")
     assert summary.ended == "the window was closed"
     assert summary.shown == 3
     assert [one[0] for one in shown[:3]] == [(48, 64, 3)] * 3
@@ -170,7 +171,7 @@ def test_frames_are_smoothed_in_their_order(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(sessions, "overlay", drawn)
     feed, smooth = step.feed(130), SmoothSettings("exponential", 0.9)
-    summary = headless(feed, Predictor(step.engine, make_card()), smooth=smooth)
+    summary = headless(feed, Predictor(step.engine, tiny_card()), smooth=smooth)
     assert summary.smoothing == "exponential, weight 0.9"
     assert summary.cuts == 0
     assert summary.dropped == 0
@@ -188,7 +189,6 @@ def test_hysteresis_of_several_classes_is_refused_before_it_begins() -> None:
     def engine(frames: NDArray[np.uint8], /) -> NDArray[np.float32]:
         return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).astype(np.float32)
 
-    card = make_card(classes=("background", "shaft", "tip"), target="parts", threshold=None, threshold_from="argmax")
     opened: list[ScriptedFeed] = []
 
     def feed() -> ScriptedFeed:
@@ -196,7 +196,7 @@ def test_hysteresis_of_several_classes_is_refused_before_it_begins() -> None:
         return opened[-1]
 
     with pytest.raises(UserError, match="two classes"):
-        run("a feed", feed, Predictor(engine, card), smooth=SmoothSettings(hysteresis=(0.4, 0.6)))
+        run("a feed", feed, Predictor(engine, tiny_card(**PARTS)), smooth=SmoothSettings(hysteresis=(0.4, 0.6)))
     assert not opened
 
 
@@ -237,7 +237,7 @@ def test_a_disk_that_fails_stops_the_recording_and_not_the_feed(
     monkeypatch.setattr(VideoWriter, "write", full)
     step = InStep()
     feed = step.feed(60)
-    summary = headless(feed, Predictor(step.engine, make_card()), record=tmp_path / "seen.mkv")
+    summary = headless(feed, Predictor(step.engine, tiny_card()), record=tmp_path / "seen.mkv")
     assert summary.ended == "the source ended"
     assert summary.shown == 60
     assert summary.recording is not None
@@ -264,7 +264,7 @@ def test_an_encoder_that_is_too_slow_misses_frames_and_holds_none_up(
     step = InStep()
 
     feed = step.feed(40, lambda number: go_on.set() if number == 39 else None)
-    summary = headless(feed, Predictor(step.engine, make_card()), record=tmp_path / "seen.mkv")
+    summary = headless(feed, Predictor(step.engine, tiny_card()), record=tmp_path / "seen.mkv")
     assert summary.shown == 40
     assert summary.recording is not None
     assert summary.recording["error"] is None
