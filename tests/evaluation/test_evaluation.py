@@ -20,6 +20,7 @@ from trocar.evaluation import evaluate
 from trocar.metrics.noise import noise_ceiling
 from trocar.metrics.overlap import counts
 from trocar.metrics.summary import worst_first
+from trocar.model_folder import Ancestor, read_card, write_model
 from trocar.reporting.report import write_report
 
 FRAMES = sum(GROUPS.values())
@@ -152,6 +153,22 @@ def test_a_bare_model_folder_warns_by_the_groups_it_was_trained_on(tmp_path: Pat
     (warning,) = evaluate(source, model=bare).warnings
     assert "this very data; 6 of the 15 frames" in warning
     assert not evaluate(source, model=bare, split=make_split(source, one="OP1")).warnings
+
+
+def test_what_the_model_began_from_is_known_to_it_too(tmp_path: Path) -> None:
+    source, split = make_source(), make_split(make_source())
+    run = write_run(tmp_path / "run", source, fold="OP1", split=split)
+    card = read_card(run / "model")
+    before = Ancestor(
+        name="first", dataset=source.dataset, data_fingerprint=source.fingerprint(), groups=("OP1", "OP2")
+    )
+    assert not evaluate(source, model=run, split=split).warnings
+    began = card.provenance.model_copy(update={"began_from": (before,)})
+    write_model(run / "model", card.model_copy(update={"provenance": began}), {"zero": np.zeros(1)}, "licence")
+    (warning,) = evaluate(source, model=run, split=split).warnings
+    assert "first, which the model began from" in warning
+    assert f"{GROUPS['OP1']} of the {GROUPS['OP1']} frames" in warning
+    assert "began from: first, trained on" in (run / "model" / "README.md").read_text()
 
 
 def test_data_the_model_has_never_seen_brings_no_warning(tmp_path: Path) -> None:

@@ -271,9 +271,11 @@ def test_folds_are_trained_each_and_a_stop_is_resumed(recipe: Recipe, tmp_path: 
         assert result.card.scores["val"].records == len(split.fold(name).val)
 
     train_folds(loo, out=tmp_path / "on", start_from=tmp_path / "run")
-    for folder in folds.values():
+    for name, folder in folds.items():
         facts = json.loads((tmp_path / "on" / folder / "run.json").read_text())
         assert facts["start_from"] == str(tmp_path / "run" / folder)  # what saw the same groups
+        (before,) = read_card(tmp_path / "on" / folder / "model").provenance.began_from
+        assert name not in before.groups
     with pytest.raises(UserError, match="several folds"):
         train(recipe, out=tmp_path / "one", start_from=tmp_path / "run")
     assert not (tmp_path / "one").exists()
@@ -324,7 +326,9 @@ def test_fine_tuning_loads_what_fits_and_lists_the_rest(recipe: Recipe, finished
             "train": recipe.train.model_copy(update={"epochs": 1}),
         }
     )
-    train(parts, out=tmp_path / "run", start_from=finished, watcher=Listen())
+    card = train(parts, out=tmp_path / "run", start_from=finished, watcher=Listen()).card
+    (before,) = card.provenance.began_from
+    assert (before.name, before.groups) == (read_card(finished / "model").name, card.provenance.groups)
     total = len(weights(finished))
     assert any(f"{total - 2} of {total} tensors loaded" in line for line in lines)
     left_out = [line for line in lines if line.startswith("not loaded")]

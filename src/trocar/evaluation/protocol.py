@@ -16,7 +16,7 @@ from trocar.data.splits import Split, read_split
 from trocar.evaluation.parts import Choices, Part, Truth
 from trocar.inference.postprocess import Cleanup
 from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores, Ruler
-from trocar.model_folder import ModelCard
+from trocar.model_folder import Ancestor, ModelCard, Provenance
 
 
 def protocol_in_words(
@@ -131,11 +131,20 @@ def known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[
         for what, listed in (("was trained on", fold.train), ("was chosen with", fold.val)):
             if known := len(names & set(listed)):
                 yield f"{of_fold}the model {what} {known} of the {len(names)} frames scored: no held-out figure"
-    elif same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
+    else:
+        yield from _of_known_groups(source, part, made, f"{of_fold}the model")
+    for before in made.began_from:
+        yield from _of_known_groups(source, part, before, f"{of_fold}{before.name}, which the model began from,")
+
+
+def _of_known_groups(source: Source, part: Part, made: Provenance | Ancestor, who: str) -> Iterator[str]:
+    """A warning where frames are of groups that a model was trained on, as far as names can tell."""
+    same_data = made.data_fingerprint == source.fingerprint()
+    if same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
         known = sum(record.group in made.groups for record in part.records)
         if known:
             data = "this very data" if same_data else f"data of the same kind ({made.dataset})"
             yield (
-                f"{of_fold}the model was trained on {data}; {known} of the {len(names)} frames scored are of groups "
+                f"{who} was trained on {data}; {known} of the {len(part.records)} frames scored are of groups "
                 "of the same name as it was trained on: no held-out figure unless they are other frames"
             )

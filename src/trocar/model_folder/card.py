@@ -39,6 +39,15 @@ class HeldOut(Settings):
     jaccard: float | None = Field(None, description="mean over images of Jaccard")
 
 
+class Ancestor(Settings):
+    """A model that another began from: what it had seen, the other has seen too."""
+
+    name: str = Field(description="name of the model")
+    dataset: str = Field(description="name of the data it was trained on")
+    data_fingerprint: str = Field(description="fingerprint of that data")
+    groups: tuple[str, ...] = Field((), description="groups it was trained on")
+
+
 class Provenance(Settings):
     """Where the weights come from: enough to make them again."""
 
@@ -48,6 +57,7 @@ class Provenance(Settings):
     split_fingerprint: str | None = Field(None, description="fingerprint of the split")
     groups: tuple[str, ...] = Field((), description="groups (patients, procedures, videos) trained on")
     fold: str | None = Field(None, description="fold of the split, where it has several")
+    began_from: tuple[Ancestor, ...] = Field((), description="the model it began from, and those before, newest first")
     created: str = Field(description="when, ISO 8601 with zone")
     epochs: NonNegativeInt = Field(description="epochs run")
     best_epoch: NonNegativeInt = Field(description="epoch these weights are of")

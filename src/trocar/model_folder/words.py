@@ -48,6 +48,13 @@ Segments {{ card.classes[1:] | join(", ") }} in endoscopic and surgical images: 
 {% if p.fold %}
 - fold: {{ p.fold }}
 {% endif %}
+{% for before in p.began_from %}
+- {{ "began" if loop.first else "that one" }} from: {{ before.name }}, trained on {{ before.dataset }}
+{%- if before.groups %} ({{ before.groups[:12] | join(", ") }}
+{%- if before.groups | length > 12 %} and {{ before.groups | length - 12 }} more{% endif %})
+{%- endif %}
+
+{% endfor %}
 {% if p.split_fingerprint %}
 - split: {{ p.split_fingerprint }}
 {% endif %}

@@ -45,6 +45,7 @@ from trocar.errors import UserError
 from trocar.losses import build_loss
 from trocar.metrics.overlap import best_threshold
 from trocar.model_folder import (
+    Ancestor,
     ModelCard,
     Provenance,
     Scores,
@@ -107,6 +108,7 @@ class Training:
         self.device = choose_device(facts["device"])
         self.precision = choose_precision(self.recipe.train.precision, self.device)
         self.start_from = Path(facts["start_from"]) if facts["start_from"] else None
+        self.began_from = tuple(Ancestor(**one) for one in facts.get("began_from", ()))
         self.join = self.recipe.data.target == "instrument"
         self.classes = ("background", "instrument") if self.join else source.classes
         self.settings = self.recipe.train
@@ -361,6 +363,7 @@ class Training:
             split_fingerprint=self.split.own_fingerprint(),
             groups=tuple(sorted(groups)),
             fold=self.fold_name,
+            began_from=self.began_from,
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
             epochs=self.position.epoch,
             best_epoch=self.position.kept_epoch,

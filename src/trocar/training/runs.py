@@ -11,7 +11,7 @@ from trocar.data.joining import open_data, rooted
 from trocar.data.records import Source
 from trocar.data.splits import Split, make_split, read_split, write_split
 from trocar.errors import UserError, UserErrors
-from trocar.model_folder import read_card, resolve_model
+from trocar.model_folder import Ancestor, read_card, resolve_model
 from trocar.progress import Watcher
 from trocar.training.guards import Interrupted
 from trocar.training.loop import RunResult, Training
@@ -153,13 +153,22 @@ def _start_of_fold(start_from: Path, fold: str | None) -> Path:
     return start_from
 
 
+def _ancestors(start_from: Path) -> tuple[Ancestor, ...]:
+    card = read_card(resolve_model(start_from))
+    made = card.provenance
+    parent = Ancestor(name=card.name, dataset=made.dataset, data_fingerprint=made.data_fingerprint, groups=made.groups)
+    return (parent, *made.began_from)
+
+
 def _begin_run(
     out: Path, recipe: Recipe, split: Split, *, fold: str | None, device: str, start_from: Path | None
 ) -> None:
+    ancestors = []
     if start_from is not None:
         start_from = _start_of_fold(start_from, fold)
+        ancestors = [one.model_dump(mode="json") for one in _ancestors(start_from)]
     _make_new_folder(out)
     atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
     write_split(split, out / "split.yaml")
-    facts = {"format": 1, "fold": fold, "device": device, "start_from": _absolute(start_from)}
+    facts = {"format": 1, "fold": fold, "device": device, "start_from": _absolute(start_from), "began_from": ancestors}
     atomic_write_text(out / "run.json", json.dumps(facts, indent=1))
