@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trocar.config import Clahe, PreprocessSettings
-from trocar.data.preprocess import place, prepare_image, prepare_mask, resize_mask, restore
+from trocar.data.preprocess import place, prepare_image, prepare_mask, resize_image, resize_mask, restore
 
 sides = st.integers(1, 90)
 
@@ -61,6 +61,34 @@ def test_shrinking_is_area_and_growing_bilinear() -> None:
     large, _ = prepare_image(image, PreprocessSettings(size_hw=(160, 160), fit="squash"))
     assert np.array_equal(small, cv2.resize(image, (64, 48), interpolation=cv2.INTER_AREA))
     assert np.array_equal(large, cv2.resize(image, (160, 160), interpolation=cv2.INTER_LINEAR))
+
+
+@pytest.mark.parametrize(
+    ("native", "small"),
+    [
+        ((576, 720), (410, 512)),
+        ((576, 720), (384, 480)),
+        ((1080, 1920), (288, 512)),
+        ((1080, 1920), (540, 960)),
+        ((480, 640), (61, 83)),
+        ((97, 131), (96, 130)),
+        ((97, 131), (1, 1)),
+    ],
+)
+def test_a_shrunk_image_is_the_mean_of_the_area_rounded(native: tuple[int, int], small: tuple[int, int]) -> None:
+    """By the definition, in float64, whichever library OpenCV leaves it to; its switch for that stays as it was."""
+    image = np.random.default_rng(7).integers(0, 256, (*native, 3), dtype=np.uint8)
+    exact = np.einsum("yi,ijc,xj->yxc", _cover(native[0], small[0]), image, _cover(native[1], small[1]), optimize=True)
+    before = cv2.ipp.useIPP_NotExact()
+    assert np.abs(resize_image(image, small) - exact).max() < 0.502
+    assert cv2.ipp.useIPP_NotExact() == before
+
+
+def _cover(native: int, small: int) -> np.ndarray:
+    """Share of each native pixel in each of the result: (small, native), rows sum to 1."""
+    ends = np.arange(small + 1)[:, None] * native / small
+    pixel = np.arange(native)
+    return np.clip(np.minimum(ends[1:], pixel + 1) - np.maximum(ends[:-1], pixel), 0, None) * small / native
 
 
 def test_clahe_is_opencvs_on_the_lightness() -> None:

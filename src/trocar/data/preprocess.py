@@ -136,10 +136,19 @@ def resize_image(image: ImageArray, size_hw: tuple[int, int]) -> ImageArray:
     """INTER_AREA where the image shrinks (no aliasing), INTER_LINEAR where it grows."""
     if image.shape[:2] == size_hw:
         return image
-    shrinks = size_hw[0] * size_hw[1] < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (size_hw[1], size_hw[0]), interpolation=method)
-    return np.asarray(resized, np.uint8)
+    size_wh = (size_hw[1], size_hw[0])
+    if size_hw[0] * size_hw[1] >= image.shape[0] * image.shape[1]:
+        return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+    # Intel's library, where OpenCV has it, takes half the time or less. "Not exact" it is beside OpenCV's own: both are
+    # the mean of the area to half a grey level, and differ where that is a tie. Where sides shrink by whole numbers
+    # ties are many, and OpenCV is quick. The switch is one of this thread.
+    ties = not (image.shape[0] % size_hw[0] or image.shape[1] % size_hw[1])
+    before = cv2.ipp.useIPP_NotExact()
+    cv2.ipp.setUseIPP_NotExact(not ties)
+    try:
+        return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    finally:
+        cv2.ipp.setUseIPP_NotExact(before)
 
 
 def resize_as_tensorflow(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.float32]:
