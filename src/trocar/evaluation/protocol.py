@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,13 @@ from trocar.evaluation.parts import Choices, Part, Truth
 from trocar.inference.postprocess import Cleanup
 from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores, Ruler
 from trocar.model_folder import Ancestor, ModelCard, Provenance
+
+_ENGINES = {
+    "auto": "auto: an exported form of the network where the model has one for this machine, else PyTorch",
+    "openvino": "openvino: an exported form of the network, not the weights in PyTorch",
+    "onnx": "onnx: an exported form of the network, not the weights in PyTorch",
+}
+_LIBRARIES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
 
 
 def protocol_in_words(
@@ -53,7 +60,7 @@ def protocol_in_words(
         if part.card is not None:
             facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, choices.threshold)
     if cards and choices.engine != "torch":
-        facts["engine"] = f"{choices.engine}: an exported form of the network, not the weights in PyTorch"
+        facts["engine"] = _ENGINES[choices.engine]
     if choices.flips:
         facts["flips"] = "probabilities are the mean of those of the frame and of its mirror image"
     if choices.tiles is not None:
@@ -65,7 +72,7 @@ def protocol_in_words(
         facts["clean-up"] = f"{cleanup.in_words(cards[0].classes)}; curves over thresholds are without it"
     if cards:
         facts["loss"] = f"{cards[0].loss.name} as in training: at network size, over batches"
-    facts["versions"] = _versions(torch=bool(cards))
+    facts["versions"] = _versions(choices.engine if cards else None)
     return {key: value for key, value in facts.items() if value}
 
 
@@ -96,9 +103,11 @@ def _model_in_words(card: ModelCard, fold: str | None, threshold: float | None) 
     }
 
 
-def _versions(*, torch: bool) -> str:
+def _versions(engine: str | None) -> str:
     own = f"trocar {__version__}, numpy {np.__version__}, OpenCV {cv2.__version__}"
-    return f"{own}, torch {metadata.version('torch')}" if torch else own
+    name = _LIBRARIES.get(engine or "")
+    library = sys.modules.get(name) if name else None  # what ran is loaded
+    return f"{own}, {name} {library.__version__}" if library else own
 
 
 def find_warnings(
