@@ -303,8 +303,6 @@ class VideoWriter:
         encoder = self._stream.codec_context
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
         encoder.time_base = self._time_base
-        if frame.width * frame.height <= _FOR_ONE_THREAD:
-            encoder.thread_count = 1  # more of them cost a fifth more work, and the other cores have theirs
         if self._aspect is not None:
             encoder.sample_aspect_ratio = self._aspect
         if self._pixels == "colour":
@@ -345,14 +343,12 @@ def _is_playable(path: Path) -> bool:
         return False
 
 
-_FOR_ONE_THREAD = 1280 * 720  # pixels, which one encodes in a few milliseconds
-
 # Playable up to its last second while it is written, an ordinary MP4 with one index once it is finished.
 _MP4 = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
 
 _OPTIONS = {
     "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},  # every frame stands for itself and shows damage
-    # Half of superfast's work. Without the search for coefficients that may be dropped (dct-decimate) it is a seventh
+    # Half of superfast's work. Without the search for coefficients that may be dropped (dct-decimate) it is an eighth
     # less, at the size and PSNR that CRF 21 has with it.
     "libx264": {"preset": "ultrafast", "tune": "fastdecode", "crf": "21.4", "x264-params": "no-dct-decimate=1"},
     "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118)},  # quality 3 of 31, in units of FF_QP2LAMBDA
