@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from trocar.data.records import ImageArray, MaskArray
 from trocar.inference.draw import draw_on_planes, overlay
@@ -35,10 +33,12 @@ def look(frame: Frame, mask: MaskArray) -> Look:
         return overlay(frame.image, mask)
     import av  # what was decoded has imported it
 
+    from trocar.inference.video import planes_of
+
     drawn = av.VideoFrame(decoded.width, decoded.height, "yuv420p")
     drawn.colorspace, drawn.color_range = _MATRICES[decoded.colorspace], _LIMITED
-    planes = _planes(drawn)
-    for plane, stored in zip(planes, _planes(decoded), strict=True):
+    planes = planes_of(drawn)
+    for plane, stored in zip(planes, planes_of(decoded), strict=True):
         if plane.shape == stored.shape:
             plane[:] = stored
         else:
@@ -56,11 +56,3 @@ def _can_be_drawn_on(decoded: av.VideoFrame) -> bool:
         and not decoded.width % 2
         and not decoded.height % 2
     )
-
-
-def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-    """Y, U and V where they are, without a copy."""
-    return [
-        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in frame.planes
-    ]
