@@ -344,7 +344,7 @@ def test_a_run_of_folds_names_those_with_a_model(tmp_path: Path) -> None:
     assert "fold-OP2" in str(caught.value.mend)
     assert "fold-OP1" not in str(caught.value.mend)
     (tmp_path / "folds.json").write_text("{")
-    with pytest.raises(UserError, match="list of folds cannot be read"):
+    with pytest.raises(UserError, match="the list of folds"):
         resolve_model(tmp_path)
 
 

@@ -29,9 +29,8 @@ from trocar.data.sources import open_source
 from trocar.data.sources.labels import image_size_hw
 from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
-from trocar.evaluation.parts import fold_folders
 from trocar.inference.inputs import gather
-from trocar.model_folder import read_card, resolve_model
+from trocar.model_folder import fold_folders, read_card, resolve_model
 from trocar.plain import without_nan
 
 ODD_NAMES = (

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from trocar import checkpoint
+from trocar.box import DEFAULT, shipped_models
 from trocar.config import Recipe, load_recipe
 from trocar.data.loading import NativeMasks, PreparedSet
 from trocar.data.preprocess import fit_mask
@@ -36,6 +37,7 @@ from trocar.model_folder import read_card
 from trocar.progress import Watcher
 from trocar.training import Interrupted, resume, train, train_folds
 from trocar.training.judging import judge, quality_limit, temperature_scaling
+from trocar.training.runs import _start_of_fold
 
 TINY = [
     "preprocess.size_hw=[32, 48]",
@@ -273,7 +275,7 @@ def test_folds_are_trained_each_and_a_stop_is_resumed(recipe: Recipe, tmp_path: 
     train_folds(loo, out=tmp_path / "on", start_from=tmp_path / "run")
     for name, folder in folds.items():
         facts = json.loads((tmp_path / "on" / folder / "run.json").read_text())
-        assert facts["start_from"] == str(tmp_path / "run" / folder)  # what saw the same groups
+        assert facts["start_from"] == str(tmp_path / "run" / folder / "model")  # what saw the same groups
         (before,) = read_card(tmp_path / "on" / folder / "model").provenance.began_from
         assert name not in before.groups
     with pytest.raises(UserError, match="several folds"):
@@ -334,6 +336,16 @@ def test_fine_tuning_loads_what_fits_and_lists_the_rest(recipe: Recipe, finished
     left_out = [line for line in lines if line.startswith("not loaded")]
     assert len(left_out) == 2  # kernel and bias of the classifier
     assert "(1, 16, 1, 1) there, (3, 16, 1, 1) here" in "\n".join(left_out)
+
+
+def test_a_start_is_found_as_every_model_is(tmp_path: Path) -> None:
+    """By the name of one that ships too, wherever the run is resumed from; a bad list of folds is named."""
+    assert _start_of_fold(Path(DEFAULT), None) == shipped_models()[DEFAULT]
+    with pytest.raises(UserError, match="cannot look for a model"):
+        _start_of_fold(Path("x" * 300), None)
+    (tmp_path / "folds.json").write_text("{")
+    with pytest.raises(UserError, match="the list of folds"):
+        _start_of_fold(tmp_path, "OP1")
 
 
 def test_patience_stops_early(recipe: Recipe, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError
 from trocar.evaluation import View
-from trocar.evaluation.parts import Choices, Part, Truth, fold_folders, parts_of_masks, parts_of_models, truth_for
+from trocar.evaluation.parts import Choices, Part, Truth, parts_of_masks, parts_of_models, truth_for
 from trocar.metrics.frames import score_frame
+from trocar.model_folder import fold_folders
 
 
 def look_again(report: Report, records: Collection[str], *, device: str = "auto") -> Iterator[View]:

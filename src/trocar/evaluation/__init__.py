@@ -14,13 +14,14 @@ from pathlib import Path
 from trocar.data.records import Side, Source
 from trocar.data.splits import Split, read_split
 from trocar.errors import UserError, UserErrors
-from trocar.evaluation.parts import Choices, fold_folders, parts_of_masks, parts_of_models, truth_for
+from trocar.evaluation.parts import Choices, parts_of_masks, parts_of_models, truth_for
 from trocar.evaluation.protocol import find_warnings, protocol_in_words
 from trocar.evaluation.result import Evaluation, SideScores, View
 from trocar.evaluation.scoring import Judge, Progress, score
 from trocar.evaluation.to_card import to_card
 from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import Ruler
+from trocar.model_folder import fold_folders
 
 __all__ = ["Evaluation", "Progress", "SideScores", "View", "evaluate", "to_card"]
 

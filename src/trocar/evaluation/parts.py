@@ -107,20 +107,6 @@ def open_predictor(folder: Path, device: str, choices: Choices) -> Predicts:
     return Predictor.open(folder, device=device, **asdict(choices))
 
 
-def fold_folders(model: Path) -> dict[str | None, Path]:
-    """Folder of the run of each fold; empty where the model is no run of several folds."""
-    path = model / "folds.json"
-    if not path.is_file():
-        return {}
-    try:
-        folds = read_json(path, "the list of folds", mend="name a fold's folder")["folds"]
-        return {str(fold): model / folder for fold, folder in folds.items()}
-    except (LookupError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"the list of folds cannot be read: {error}", where=str(path), mend="name a fold's folder"
-        ) from None
-
-
 def parts_of_models(
     source: Source,
     folders: Mapping[str | None, Path],

@@ -22,7 +22,7 @@ from trocar.model_folder.card import (
     TemperatureScaling,
     ValidationCurve,
 )
-from trocar.model_folder.finding import resolve_model
+from trocar.model_folder.finding import fold_folders, resolve_model
 from trocar.model_folder.reading import PICKLE_SUFFIXES, read_card, read_tensors
 from trocar.model_folder.words import LICENCE_HEADING, derived_licence, readme
 from trocar.model_folder.writing import add_export, add_held_out, write_model
@@ -47,6 +47,7 @@ __all__ = [
     "add_export",
     "add_held_out",
     "derived_licence",
+    "fold_folders",
     "read_card",
     "read_tensors",
     "readme",

@@ -1,4 +1,4 @@
-"""Which folder a person means by the name of a model, a run or nothing at all."""
+"""Which folder a person means by the name of a model, a run or nothing at all; and the folds of a run."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _found(path: Path) -> Path:
         )
     if not path.is_dir():
         raise UserError("a model is a folder, not a file", where=str(path), mend="give the folder of model.json")
-    if (path / "folds.json").is_file():
-        raise _choose_a_fold(path)
+    if folds := fold_folders(path):
+        raise _choose_a_fold(path, [str(folder) for folder in folds.values()])
     if (path / "recipe.yaml").is_file():
         raise UserError(
             f"this run has no model yet: {_progress(path)}",
@@ -50,12 +50,27 @@ def _found(path: Path) -> Path:
     raise UserError(f"no {CARD} here", where=str(path), mend="give a model folder, or the run that made it")
 
 
-def _choose_a_fold(run: Path) -> UserError:
+def fold_folders(run: Path) -> dict[str | None, Path]:
+    """Folder of the run of each fold; empty where `run` is no run of several folds.
+
+    Raises `UserError` where the list of folds cannot be read.
+    """
+    path = run / "folds.json"
     try:
-        folds = read_json(run / "folds.json", "the list of folds", mend="name a fold's folder")["folds"]
-        choices = [f"{run / folder}" for folder in folds.values()]
-    except (UserError, LookupError, AttributeError, TypeError):
-        return UserError("the list of folds cannot be read", where=str(run / "folds.json"), mend="name a fold's folder")
+        if not path.is_file():
+            return {}
+    except OSError:  # as `resolve_model` will say
+        return {}
+    try:
+        folds = read_json(path, "the list of folds", mend="name a fold's folder")["folds"]
+        return {str(fold): run / folder for fold, folder in folds.items()}
+    except (LookupError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"the list of folds cannot be read: {error}", where=str(path), mend="name a fold's folder"
+        ) from None
+
+
+def _choose_a_fold(run: Path, choices: list[str]) -> UserError:
     ready = [choice for choice in choices if (Path(choice) / "model" / CARD).is_file()]
     mend = f"give one of: {', '.join(ready)}" if ready else f"finish one with `trocar train --resume {run}`"
     return UserError(f"this run has {len(choices)} folds, {len(ready)} with a model", where=str(run), mend=mend)

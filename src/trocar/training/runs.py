@@ -11,7 +11,7 @@ from trocar.data.joining import open_data, rooted
 from trocar.data.records import Source
 from trocar.data.splits import Split, make_split, read_split, write_split
 from trocar.errors import UserError, UserErrors
-from trocar.model_folder import Ancestor, read_card, resolve_model
+from trocar.model_folder import Ancestor, fold_folders, read_card, resolve_model
 from trocar.progress import Watcher
 from trocar.training.guards import Interrupted
 from trocar.training.loop import RunResult, Training
@@ -54,7 +54,7 @@ def train_folds(
     _, split = _open_data(recipe)
     if start_from is not None:
         for name in split.folds:
-            _start_of_fold(start_from, name)  # refused before a folder is made
+            read_card(_start_of_fold(start_from, name))  # refused before a folder is made
     _make_new_folder(out)
     atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
     write_split(split, out / "split.yaml")
@@ -139,22 +139,20 @@ def _make_new_folder(folder: Path) -> None:
 
 
 def _start_of_fold(start_from: Path, fold: str | None) -> Path:
-    """The model that a fold starts from. Raises `UserError` where there is none, or it cannot be read."""
-    if (start_from / "folds.json").is_file():
-        folders = json.loads((start_from / "folds.json").read_text(encoding="utf-8"))["folds"]
-        if fold not in folders:
-            raise UserError(
-                f"the run to start from has no fold {fold}" if fold else "the run to start from has several folds",
-                where=str(start_from),
-                mend=f"name the run of one of them: {', '.join(folders.values())}",
-            )
-        start_from = start_from / folders[fold]
-    read_card(resolve_model(start_from))
-    return start_from
+    """Folder of the model that a fold starts from. Raises `UserError` where there is none."""
+    folders = fold_folders(start_from)
+    if folders and fold not in folders:
+        raise UserError(
+            f"the run to start from has no fold {fold}" if fold else "the run to start from has several folds",
+            where=str(start_from),
+            mend=f"name the run of one of them: {', '.join(folder.name for folder in folders.values())}",
+        )
+    return resolve_model(folders[fold] if folders else start_from)
 
 
-def _ancestors(start_from: Path) -> tuple[Ancestor, ...]:
-    card = read_card(resolve_model(start_from))
+def _ancestors(model: Path) -> tuple[Ancestor, ...]:
+    """A model, and what it began from. Raises `UserError` where its card cannot be read."""
+    card = read_card(model)
     made = card.provenance
     parent = Ancestor(name=card.name, dataset=made.dataset, data_fingerprint=made.data_fingerprint, groups=made.groups)
     return (parent, *made.began_from)
