@@ -212,7 +212,21 @@ def test_a_stop_before_anything_was_predicted_leaves_nothing(
 
     monkeypatch.setattr(by_brightness, "predict_batch", stop)
     with pytest.raises(KeyboardInterrupt, match="nothing was done yet"):
-        predict([tmp_path / kind], by_brightness, tmp_path / "out")
+        predict([tmp_path / kind], by_brightness, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_stop_while_the_frames_are_counted_leaves_nothing(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor
+) -> None:
+    """Many videos far away take a while to be counted."""
+    save(tmp_path / "a.png", blobs(rng, 40, 60))
+
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="nothing was done yet"):
+        predict([tmp_path / "a.png"], by_brightness, tmp_path / "out", progress=stop)
     assert not (tmp_path / "out").exists()
 
 

@@ -120,7 +120,6 @@ def predict(
     wanted = Wanted(masks, overlays, probabilities, instances, video_masks, lines, raw, window)
     job = _Job(predictor, Path(out), batch_size, wanted, feeds, smooth, progress, failed=problems)
     try:
-        job.start(items)
         job.run(items)
     except OSError as error:  # readers raise UserError: only writing is left
         raise _cannot_write(error, out) from error
@@ -150,12 +149,13 @@ class _Job:
     open_files: ExitStack = field(default_factory=ExitStack)
     begun: bool = False
 
-    def start(self, items: Sequence[Input]) -> None:
+    def _start(self, items: Sequence[Input]) -> None:
         """Make the folder, and see that it is not somebody else's and can be written to."""
         _refuse_foreign(self.out)
-        if not self.out.exists():
-            self.out.mkdir(parents=True)
-            self.open_files.callback(_remove_if_empty, self.out)
+        for folder in (*reversed(self.out.parents), self.out):
+            if not folder.exists():
+                self.open_files.callback(_remove_if_empty, folder)
+        self.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.out):
             pass
         if self.progress:
@@ -163,10 +163,11 @@ class _Job:
             self.progress(0, sum(self.frames_expected.values()))
 
     def run(self, items: Sequence[Input]) -> None:
-        """Predict the images, then the videos. The summary of what was made is written whatever happens."""
+        """Make the folder, predict images, then videos. The summary of what was made is written whatever happens."""
         complete = False
         try:
             with self.open_files as stack:
+                self._start(items)
                 stack.enter_context(self.stops)
                 if self.wanted.window:
                     self.window = stack.enter_context(Window("trocar predict"))
