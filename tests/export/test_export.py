@@ -291,13 +291,14 @@ def test_without_records_to_measure_on_nothing_is_exported(run: Path, drawn: Pat
     assert export(run, to="openvino").export.agreement.records == f"training and validation side of {named}"
 
 
-def test_other_data_is_halved(run: Path, tmp_path: Path) -> None:
+def test_other_data_is_halved(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trocar.synthetic import write_dataset
 
     other = write_dataset(
         tmp_path / "other", procedures=2, frames_per_procedure=3, empty_share=0, size_hw=(64, 80), seed=5
     )
-    made = export(run, to="openvino", data=open_source(other))
+    monkeypatch.chdir(other)
+    made = export(run, to="openvino", data=open_source("."))  # named all the same
     assert made.export.agreement.frames == len(open_source(other)) // 2
     assert made.export.agreement.records == "other data than the model's own (drawn, other), record by record in turn"
 

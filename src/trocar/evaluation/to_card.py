@@ -42,7 +42,7 @@ def _held_out(evaluation: Evaluation) -> HeldOut:
     dice, jaccard = evaluation.summary.scores["dice"], evaluation.summary.scores["jaccard"]
     low, high = none_for_nan(dice.mean.low), none_for_nan(dice.mean.high)
     return HeldOut(
-        data=f"{evaluation.source.dataset}, {evaluation.side} ({evaluation.source.root.name})",
+        data=f"{evaluation.source.dataset}, {evaluation.side} ({evaluation.source.root.resolve().name})",
         frames=dice.n,
         groups=len({row.group for row in evaluation.rows}),
         dice=none_for_nan(dice.mean.value),

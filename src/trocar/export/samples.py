@@ -54,7 +54,8 @@ def find_samples(folder: Path, card: ModelCard, data: Source | None, split: Path
         )
     else:
         train, val = list(source.records[::2]), list(source.records[1::2])
-        origin = f"other data than the model's own ({source.dataset}, {source.root.name}), record by record in turn"
+        named = source.root.resolve().name
+        origin = f"other data than the model's own ({source.dataset}, {named}), record by record in turn"
     if not val or not train:
         raise UserError(
             f"the gate needs validation records, int8 training records: there are {len(val)} and {len(train)}",
