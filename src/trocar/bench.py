@@ -30,7 +30,7 @@ from trocar.inference.frames import Frame
 from trocar.inference.look import look
 from trocar.inference.outputs import VideoOutputs, Wanted
 from trocar.inference.pipeline import stream
-from trocar.inference.predictor import Predictor
+from trocar.inference.predictor import Predictor, inside_padding
 from trocar.inference.video import VideoWriter
 from trocar.machine import machine, memory_mb, peak_memory_mb
 from trocar.model_folder import resolve_model
@@ -236,7 +236,8 @@ def _one_by_one(predictor: Predictor, source: str, out: Path, limit: _Limit) -> 
             with _timed(times["network"]):
                 logits = predictor.engine(prepared[None])[0]
             with _timed(times["finish"]):
-                prediction = predictor.finish(predictor.network_probabilities(logits), logits, placement)
+                small = predictor.network_probabilities(inside_padding(logits, placement))
+                prediction = predictor.finish(small, logits, placement)
             with _timed(times["draw"]):
                 shown = look(frame, prediction.mask)
             with _timed(times["encode"]):
