@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -16,9 +16,6 @@ from trocar.cli.options import (
 )
 from trocar.config import load_recipe
 from trocar.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def models(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -17,9 +17,6 @@ from trocar.cli.options import (
 )
 from trocar.config import Recipe, default_of, known_keys, load_recipe, shipped_recipes
 from trocar.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def _print_settings(show: bool) -> None:
