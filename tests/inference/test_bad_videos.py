@@ -47,6 +47,18 @@ def test_what_is_empty_is_listed_and_the_rest_is_done(
     assert len(frames_of(tmp_path / "out/masks/good.mkv")) == 2
 
 
+@pytest.mark.parametrize("matrix", [8, 10, 14])  # YCgCo, BT.2020 of constant luminance, ICtCp
+def test_colours_that_cannot_be_made_rgb_are_named_and_the_rest_is_done(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, matrix: int
+) -> None:
+    write(tmp_path / "bad.mkv", [blobs(rng, 40, 60)] * 2, "ffv1", "yuv420p", colorspace=matrix)
+    save_clip(tmp_path / "good.mkv", [blobs(rng, 40, 60)] * 2)
+    with pytest.raises(UserErrors, match="cannot be made RGB") as caught:
+        predict([tmp_path], by_brightness, tmp_path / "out")
+    assert "bad.mkv" in str(caught.value)
+    assert len(frames_of(tmp_path / "out/masks/good.mkv")) == 2
+
+
 def test_one_frame_is_a_video(tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor) -> None:
     (frame,) = save_clip(tmp_path / "one.mkv", [blobs(rng, 40, 60)])
     summary = predict([tmp_path / "one.mkv"], by_brightness, tmp_path / "out")

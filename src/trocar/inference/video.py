@@ -28,7 +28,7 @@ from trocar.inference.sound import Sound
 
 MOST_PIXELS = 100_000_000  # of one picture: three times 8K; a broken header may claim anything
 
-# What the endings above may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
+# What files with the endings of videos may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
 _CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "asf"),
     *("ogg", "flv", "mxf", "dv", "ivf", "nut", "vc1", "obu", "yuv4mpegpipe"),
@@ -67,7 +67,14 @@ class VideoReader:
         for count, frame in enumerate(self._decoded(), start=1):
             if self._stopped:
                 return
-            image = upright(frame, self._reformatter)
+            try:
+                image = upright(frame, self._reformatter)
+            except av.FFmpegError as error:  # BT.2020 of constant luminance, ICtCp, ...
+                raise UserError(
+                    f"the colours of frame {count} are stored in a way that cannot be made RGB: {words(error)}",
+                    where=str(self.path),
+                    mend="what came before is done; convert the video to BT.709 with a video tool",
+                ) from None
             self.pixel_aspect = self.pixel_aspect or aspect_of(self._stream, frame)
             if image.shape != (shape := shape or image.shape):
                 raise UserError(
