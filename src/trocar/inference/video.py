@@ -28,7 +28,7 @@ from trocar.inference.sound import Sound
 
 MOST_PIXELS = 100_000_000  # of one picture: three times 8K; a broken header may claim anything
 
-# What files with the endings of videos may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
+# What `VIDEO_SUFFIXES` may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
 _CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "asf"),
     *("ogg", "flv", "mxf", "dv", "ivf", "nut", "vc1", "obu", "yuv4mpegpipe"),
