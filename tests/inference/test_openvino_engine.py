@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from trocar.inference.engines import openvino
 from trocar.inference.engines.openvino import OpenVINOEngine, import_openvino, openvino_core
 
 
@@ -68,6 +73,21 @@ del second
 gc.collect()
 os.kill(os.getpid(), signal.SIGINT)
 """
+
+
+def test_threads_that_ask_at_once_get_the_same_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)
+
+    def make() -> object:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.2)  # time for the other thread to come here too
+        return object()
+
+    monkeypatch.setattr(openvino, "import_openvino", lambda: SimpleNamespace(Core=make))
+    monkeypatch.setattr(openvino, "_core", functools.cache(openvino._core.__wrapped__))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(openvino_core) for _ in range(2))
+        assert first.result() is second.result()
 
 
 def test_a_signal_after_two_engines_have_gone_does_no_harm() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GRAPH: Final = "model.xml"
 MOST_AT_ONCE: Final = 4  # frames: more than decoding and drawing can keep up with
 HINTS: Final = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # arithmetic of what is not int8
+_CORE_LOCK: Final = threading.Lock()
 
 
 def import_openvino(*, converter: bool = False) -> Any:
@@ -54,7 +55,6 @@ def import_openvino(*, converter: bool = False) -> Any:
     return openvino
 
 
-@functools.cache
 def openvino_core() -> Any:
     """The one `openvino.Core` of this process, which lives as long as the process does.
 
@@ -62,6 +62,12 @@ def openvino_core() -> Any:
     goes. Two that go in another order than last to first leave the thread with a stack that is gone: the next signal,
     a Ctrl-C or the end of a child, would kill the process.
     """
+    with _CORE_LOCK:  # threads that ask at once would make one each
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
     return import_openvino().Core()
 
 
