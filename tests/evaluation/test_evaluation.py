@@ -155,6 +155,25 @@ def test_a_bare_model_folder_warns_by_the_groups_it_was_trained_on(tmp_path: Pat
     assert not evaluate(source, model=bare, split=make_split(source, one="OP1")).warnings
 
 
+@pytest.mark.parametrize("joined", ["as trained on", "as scored"])
+def test_a_group_is_known_by_its_own_name_below_that_of_a_source(tmp_path: Path, joined: str) -> None:
+    """A model of all that lies in a folder is judged on a part of it, or the other way round."""
+    source = make_source()
+    within = replace(source, records=tuple(replace(one, group=f"rigid/{one.group}") for one in source.records))
+    trained, scored = (within, source) if joined == "as trained on" else (source, within)
+    run = write_run(tmp_path / "run", trained, fold="OP1")
+    bare = tmp_path / "bare"
+    (run / "model").rename(bare)
+    card = read_card(bare)
+    made = card.provenance
+    if joined == "as trained on":
+        made = made.model_copy(update={"groups": tuple(f"rigid/{group}" for group in made.groups)})
+    write_model(bare, card.model_copy(update={"provenance": made}), {"zero": np.zeros(1)}, "licence")
+    (warning,) = evaluate(scored, model=bare).warnings
+    assert "data of the same kind" in warning
+    assert "6 of the 15 frames" in warning
+
+
 def test_what_the_model_began_from_is_known_to_it_too(tmp_path: Path) -> None:
     source, split = make_source(), make_split(make_source())
     run = write_run(tmp_path / "run", source, fold="OP1", split=split)

@@ -150,10 +150,16 @@ def _of_known_groups(source: Source, part: Part, made: Provenance | Ancestor, wh
     """A warning where frames are of groups that a model was trained on, as far as names can tell."""
     same_data = made.data_fingerprint == source.fingerprint()
     if same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
-        known = sum(record.group in made.groups for record in part.records)
+        groups = {group: _is_one_of(group, made.groups) for group in {record.group for record in part.records}}
+        known = sum(groups[record.group] for record in part.records)
         if known:
             data = "this very data" if same_data else f"data of the same kind ({made.dataset})"
             yield (
                 f"{who} was trained on {data}; {known} of the {len(part.records)} frames scored are of groups "
                 "of the same name as it was trained on: no held-out figure unless they are other frames"
             )
+
+
+def _is_one_of(group: str, others: Sequence[str]) -> bool:
+    """`OP1` is `rigid/OP1` too: data of several sources, and a folder around them, put a name before it."""
+    return any(group == one or group.endswith(f"/{one}") or one.endswith(f"/{group}") for one in others)
