@@ -65,6 +65,13 @@ def test_looks_like_the_overlay_in_rgb(
     assert difference.mean() < 6
 
 
+def test_a_frame_counts_the_memory_of_what_was_decoded_too(rng: np.random.Generator) -> None:
+    frame = decoded(picture(rng), "yuv420p", None)
+    values = SIZE[0] * SIZE[1]
+    assert Frame(frame.image, TICK).nbytes == 3 * values
+    assert 4.5 * values <= frame.nbytes <= 6 * values  # lines are padded
+
+
 def test_the_frame_that_was_decoded_is_left_alone(rng: np.random.Generator) -> None:
     """The decoder makes later frames of it."""
     frame = decoded(picture(rng), "yuv420p", None)

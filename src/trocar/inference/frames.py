@@ -25,3 +25,9 @@ class Frame(NamedTuple):
     image: ImageArray
     seconds: Fraction
     decoded: av.VideoFrame | None = None  # as it was stored, and not turned: to be read only
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds, in bytes."""
+        stored = 0 if self.decoded is None else sum(plane.buffer_size for plane in self.decoded.planes)
+        return self.image.nbytes + stored

@@ -20,7 +20,7 @@ from time import monotonic
 from trocar.inference.frames import Frame
 from trocar.inference.predictor import Prediction, Predictor
 
-MOST_BYTES = 256 << 20  # of frames on their way: of 8K two, of 4K ten
+MOST_BYTES = 384 << 20  # of frames on their way: of 8K two, of 4K ten
 _PATIENCE_S = 20.0  # longer than a feed waits for its source before it gives up
 
 
@@ -124,7 +124,7 @@ class _Line:
                     batch.append(frame)  # noqa: PERF402 - one by one: what came before an error is kept
                 if not batch:
                     break
-                self._most = max(1, MOST_BYTES // sum(frame.image.nbytes for frame in batch))
+                self._most = max(1, MOST_BYTES // sum(frame.nbytes for frame in batch))
                 self._add(_Slot(batch))
                 batch = []
         except BaseException as raised:  # raised again where the frames are taken
