@@ -1,9 +1,10 @@
 """What clean-up does to masks: Dice, NSD and false alarms on the validation side, for many areas at once.
 
-    python benchmarks/postprocess.py RUN SOURCE [--side val] [--areas 0.01% 0.1% 1%]
+    python benchmarks/postprocess.py RUN [SOURCE] [--side val] [--areas 0.01% 0.1% 1%]
 
-RUN is a run, or a run of several folds. Each frame is predicted once; then pieces below each area are dropped, holes up
-to it filled, and both. Choose on the validation side; what was chosen is judged by `trocar evaluate` on the test side.
+RUN is a run, or a run of several folds, SOURCE its data where that is not where it was. Each frame is predicted once;
+then pieces below each area are dropped, holes up to it filled, and both. Choose on the validation side; what was chosen
+is judged by `trocar evaluate` on the test side.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from trocar.config import load_recipe
+from trocar.data.joining import open_data
 from trocar.data.records import IGNORE, MaskArray, join_classes
 from trocar.data.sources import open_source
 from trocar.data.splits import read_split
-from trocar.evaluation.parts import fold_folders
 from trocar.inference.postprocess import Cleanup, clean
 from trocar.inference.predictor import Predictor
 from trocar.metrics.boundary import boundary_distances
 from trocar.metrics.frames import NSD_TOLERANCE_PX, mean_of_defined
 from trocar.metrics.overlap import instrument_counts
+from trocar.model_folder import fold_folders
 
 AREAS = ("0.01%", "0.03%", "0.1%", "0.3%", "1%")
 
@@ -33,7 +35,7 @@ def main() -> None:
     """Predict, clean, score, and print a line for each way to clean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--side", choices=("train", "val", "test"), default="val")
     parser.add_argument("--areas", nargs="+", default=AREAS)
     options = parser.parse_args()
@@ -55,11 +57,12 @@ def main() -> None:
         print(f"| {way} | {dice:.4f} | {nsd:.4f} | {counted} | {sum(row[2] for row in rows)} |")
 
 
-def predicted(run: Path, source: Path, side: str) -> Iterator[tuple[tuple[str, ...], MaskArray, MaskArray]]:
+def predicted(run: Path, source: Path | None, side: str) -> Iterator[tuple[tuple[str, ...], MaskArray, MaskArray]]:
     """Class names, mask and truth of each frame, each fold by its own model."""
     folders = fold_folders(run) or {None: run}
     recipe = load_recipe(next(iter(folders.values())) / "recipe.yaml")
-    opened, split = open_source(source, recipe.data), read_split(run / "split.yaml")
+    opened = open_data(recipe.data) if source is None else open_source(source, recipe.data)
+    split = read_split(run / "split.yaml")
     for name, folder in folders.items():
         predictor = Predictor.open(folder, "cpu")
         for record in opened.select(split.fold(name or predictor.card.provenance.fold).side(side)):
