@@ -19,6 +19,7 @@ from trocar.inference.predict import predict
 from trocar.inference.summary import PredictionSummary
 from trocar.progress import Watcher
 from trocar.reporting.report import write_report
+from trocar.sizes import shown_size
 from trocar.synthetic import write_dataset
 from trocar.training import train
 
@@ -81,14 +82,14 @@ def demo(
     clear_earlier(out)
     watcher = watcher or Watcher()
     recipe = load_recipe("demo", [f"train.seed={seed}"])
-    height, width = recipe.preprocess.size_hw
-    watcher.message(f"drawing {PROCEDURES} procedures of {FRAMES} frames, {width}x{height}, and a clip")
+    size_hw = recipe.preprocess.size_hw
+    watcher.message(f"drawing {PROCEDURES} procedures of {FRAMES} frames, {shown_size(size_hw)}, and a clip")
     data = write_dataset(
         out / "data",
         procedures=PROCEDURES,
         frames_per_procedure=FRAMES,
         clip_frames=CLIP_FRAMES,
-        size_hw=(height, width),
+        size_hw=size_hw,
         preset=preset,
         seed=seed,
     )

@@ -20,6 +20,7 @@ from trocar.cli.options import (
     Json,
     MinArea,
     Overrides,
+    Threshold,
     Tiles,
 )
 from trocar.config import load_recipe
@@ -33,7 +34,7 @@ def evaluate(
     split: Annotated[Path | None, Option(help="split file; without one every record is scored")] = None,
     side: Annotated[Literal["train", "val", "test"], Option(help="side of the split to score")] = "test",
     out: Annotated[Path, Option(help="where the report goes")] = Path("report"),
-    threshold: Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")] = None,
+    threshold: Threshold = None,
     flips: Flips = False,
     tiles: Tiles = None,
     min_area: MinArea = None,

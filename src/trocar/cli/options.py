@@ -25,6 +25,7 @@ Engine = Annotated[
 Overrides = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="set one setting of the recipe; may be repeated")
 ]
+Threshold = Annotated[float | None, Option(min=0, max=1, help="instead of the model's own")]
 Flips = Annotated[
     bool, Option("--flips", help="predict the mirror image too and average: twice the time, often better")
 ]

@@ -10,11 +10,7 @@ from typer import Argument, Option
 
 from trocar import console
 from trocar.cli.ending import leave
-from trocar.cli.options import (
-    Device,
-    Json,
-    Overrides,
-)
+from trocar.cli.options import Device, Json, Overrides
 from trocar.config import Recipe, default_of, known_keys, load_recipe, shipped_recipes
 from trocar.errors import UserError
 

@@ -39,6 +39,7 @@ from trocar.data.preprocess import PreparedMask
 from trocar.data.records import ImageArray, Record, Source
 from trocar.data.threads import in_threads, threads_for
 from trocar.errors import UserError
+from trocar.sizes import shown_size
 
 FORMAT = 1
 LEAVE_FREE = 1 << 30  # bytes of the disk that are never taken
@@ -287,10 +288,9 @@ def open_store(
     facts = (FORMAT, __version__, source.dataset, str(source.root.absolute()), join, tree)
     name = hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
     place = (folder or cache_folder()) / "prepared" / name
-    height, width = settings.size_hw
     about = {
         "format": FORMAT,
-        "about": f"{source.dataset}, {source.root.absolute()}, {width}x{height}",
+        "about": f"{source.dataset}, {source.root.absolute()}, {shown_size(settings.size_hw)}",
         "trocar": __version__,
         "one_class": join,
         "preprocess": tree,

@@ -17,6 +17,7 @@ from trocar.evaluation.parts import Choices, Part, Truth
 from trocar.inference.postprocess import Cleanup
 from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores, Ruler
 from trocar.model_folder import Ancestor, ModelCard, Provenance
+from trocar.sizes import shown_size
 
 _ENGINES = {
     "auto": "auto: an exported form of the network where the model has one for this machine, else PyTorch",
@@ -94,11 +95,10 @@ def _model_in_words(card: ModelCard, fold: str | None, threshold: float | None) 
     chosen = f"{threshold}, given by hand" if threshold is not None else f"{card.threshold}, {card.threshold_from}"
     if card.threshold is None:
         chosen = card.threshold_from
-    height, width = card.preprocess.size_hw
     return {
         f"model{of_fold}": f"{card.name}: {card.model.architecture} on {card.model.encoder}, network size "
-        f"{width}x{height} ({card.preprocess.fit}); {made.dataset}, epoch {made.best_epoch} of {made.epochs}, "
-        f"seed {made.seed}",
+        f"{shown_size(card.preprocess.size_hw)} ({card.preprocess.fit}); {made.dataset}, epoch {made.best_epoch} "
+        f"of {made.epochs}, seed {made.seed}",
         f"threshold{of_fold}": chosen,
     }
 
@@ -133,7 +133,8 @@ def known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[
     """Warnings about records that the model learnt from or was chosen by."""
     of_fold = f"fold {part.fold}: " if part.fold else ""
     made, names = card.provenance, {record.name for record in part.records}
-    same_data = made.data_fingerprint == source.fingerprint()
+    fingerprint = source.fingerprint()  # looks at every file: once for the model and all before it
+    same_data = made.data_fingerprint == fingerprint
     run_split = part.run / "split.yaml" if part.run is not None else None
     if same_data and run_split is not None and run_split.is_file():
         fold = read_split(run_split).fold(made.fold)
@@ -141,14 +142,17 @@ def known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[
             if known := len(names & set(listed)):
                 yield f"{of_fold}the model {what} {known} of the {len(names)} frames scored: no held-out figure"
     else:
-        yield from _of_known_groups(source, part, made, f"{of_fold}the model")
+        yield from _of_known_groups(source, fingerprint, part, made, f"{of_fold}the model")
     for before in made.began_from:
-        yield from _of_known_groups(source, part, before, f"{of_fold}{before.name}, which the model began from,")
+        who = f"{of_fold}{before.name}, which the model began from,"
+        yield from _of_known_groups(source, fingerprint, part, before, who)
 
 
-def _of_known_groups(source: Source, part: Part, made: Provenance | Ancestor, who: str) -> Iterator[str]:
+def _of_known_groups(
+    source: Source, fingerprint: str, part: Part, made: Provenance | Ancestor, who: str
+) -> Iterator[str]:
     """A warning where frames are of groups that a model was trained on, as far as names can tell."""
-    same_data = made.data_fingerprint == source.fingerprint()
+    same_data = made.data_fingerprint == fingerprint
     if same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
         groups = {group: _is_one_of(group, made.groups) for group in {record.group for record in part.records}}
         known = sum(groups[record.group] for record in part.records)

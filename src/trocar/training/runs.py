@@ -53,8 +53,8 @@ def train_folds(
     """
     _, split = _open_data(recipe)
     if start_from is not None:
-        for name in split.folds:
-            read_card(_start_of_fold(start_from, name))  # refused before a folder is made
+        for model in dict.fromkeys(_start_of_fold(start_from, name) for name in split.folds):
+            read_card(model)  # refused before a folder is made
     _make_new_folder(out)
     atomic_write_text(out / "recipe.yaml", _rooted(recipe).to_yaml())
     write_split(split, out / "split.yaml")
