@@ -13,8 +13,11 @@ import pytest
 import surface_distance
 
 from fakes import GROUPS, FakePredictor, draw_mask, make_card, make_source, make_split, write_fold_run, write_run
+from trocar.config import SplitSettings
+from trocar.data import splits
 from trocar.data.files import read_mask_file
 from trocar.data.records import Record, join_classes
+from trocar.data.sources import open_source
 from trocar.errors import UserError, UserErrors
 from trocar.evaluation import evaluate
 from trocar.metrics.noise import noise_ceiling
@@ -172,6 +175,19 @@ def test_a_group_is_known_by_its_own_name_below_that_of_a_source(tmp_path: Path,
     (warning,) = evaluate(scored, model=bare).warnings
     assert "data of the same kind" in warning
     assert "6 of the 15 frames" in warning
+
+
+def test_a_part_of_the_models_data_is_known_record_by_record(tmp_path: Path, drawn: Path) -> None:
+    source = open_source(drawn)
+    split = splits.make_split(source, SplitSettings())
+    run = write_run(tmp_path / "run", source, split=split)
+    fold = split.fold()
+    listed = [*fold.train[:2], *fold.val[:1], *fold.test]
+    part = replace(source, records=tuple(source.select(listed)))
+    assert evaluate(part, model=run).warnings == (
+        f"the model was trained on 2 of the {len(listed)} frames scored: no held-out figure",
+        f"the model was chosen with 1 of the {len(listed)} frames scored: no held-out figure",
+    )
 
 
 def test_what_the_model_began_from_is_known_to_it_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +22,15 @@ from typer.testing import CliRunner
 
 from trocar import cli
 from trocar import export as package
+from trocar.config import DataSettings
 from trocar.data.files import write_png
+from trocar.data.records import Record, Source
 from trocar.data.sources import open_source
 from trocar.data.splits import read_split
 from trocar.errors import UserError
 from trocar.export import export, graphs
 from trocar.export.graphs import OpenVINOGraph
+from trocar.export.samples import find_samples
 from trocar.inference.predictor import Predictor
 from trocar.model_folder import read_card
 
@@ -301,6 +304,56 @@ def test_other_data_is_halved(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
     made = export(run, to="openvino", data=open_source("."))  # named all the same
     assert made.export.agreement.frames == len(open_source(other)) // 2
     assert made.export.agreement.records == "other data than the model's own (drawn, other), record by record in turn"
+
+
+def copied(records: Sequence[Record], data: Path, to: Path, *, flat: bool) -> Source:
+    """A folder of its own with copies of some records, `flat` without the folders of their procedures."""
+    for record in records:
+        for kind, path in zip(("images", "masks"), record.files, strict=False):
+            name = path.name if flat else path.relative_to(data / kind)
+            (to / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to / kind / name)
+    for path in data.glob("*.json"):
+        shutil.copy(path, to)
+    return open_source(to, DataSettings(kind="folder" if flat else "auto"))
+
+
+@pytest.mark.parametrize("split", ["beside the model", "given"])
+def test_records_of_the_models_own_keep_their_sides_in_a_part_of_its_data(
+    run: Path, drawn: Path, tmp_path: Path, split: str
+) -> None:
+    fold = read_split(run / "split.yaml").fold()
+    chosen = [*fold.train[:3], *fold.val[:2], *fold.test[:2]]
+    part = copied(open_source(drawn).select(chosen), drawn, tmp_path / "part", flat=False)
+    model, given = run, None
+    if split == "given":
+        model, given = Path(shutil.copytree(run / "model", tmp_path / "alone")), run / "split.yaml"
+    samples = find_samples(model if given else model / "model", read_card(run / "model"), part, given, most=100)
+    assert [one.name for one in samples.calibration] == list(fold.train[:3])
+    assert [one.name for one in samples.gate] == list(fold.val[:2])
+    assert samples.origin.endswith(", which lists 7 of the 7 records given")
+
+
+def test_records_for_testing_alone_are_refused(run: Path, drawn: Path, tmp_path: Path) -> None:
+    fold = read_split(run / "split.yaml").fold()
+    part = copied(open_source(drawn).select(fold.test), drawn, tmp_path / "part", flat=True)  # one procedure
+    with pytest.raises(UserError, match="there are 0 and 0"):
+        export(run, to="openvino", data=part)
+
+
+def test_without_a_split_records_of_groups_that_it_was_trained_on_are_refused(
+    run: Path, drawn: Path, tmp_path: Path
+) -> None:
+    source, fold, card = open_source(drawn), read_split(run / "split.yaml").fold(), read_card(run / "model")
+    trained = tuple({record.group: None for record in source.select(fold.train)})
+    card = card.model_copy(update={"provenance": card.provenance.model_copy(update={"groups": trained})})
+    part = copied(source.select([*fold.train[:2], *fold.test[:2]]), drawn, tmp_path / "part", flat=False)
+    bare = tmp_path / "alone"
+    with pytest.raises(UserError, match="2 of these 4 records are of groups of the same names") as caught:
+        find_samples(bare, card, part, None, most=100)
+    assert "--split FILE" in str(caught.value.mend)
+    unknown = copied(source.select(fold.test[:2]), drawn, tmp_path / "unknown", flat=False)
+    assert find_samples(bare, card, unknown, None, most=100).origin.startswith("other data")
 
 
 def test_frames_without_instruments_measure_nothing(run: Path, tmp_path: Path) -> None:

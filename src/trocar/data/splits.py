@@ -110,7 +110,7 @@ class Split(Settings):
             )
 
     def _changes(self, source: Source) -> list[str]:
-        known = {record.name: _file_bytes(record) for record in source.records}
+        known = {record.name: file_bytes(record) for record in source.records}
         of_record = {name: group for group, names in self.groups.items() for name in names}
         listed = of_record.keys() | {name for fold in self.folds.values() for side in SIDES for name in fold.side(side)}
         gone, more = sorted(listed - known.keys()), sorted(known.keys() - of_record.keys())
@@ -182,7 +182,7 @@ def make_split(
         if leaked
         else None,
         notes=(*grouped.notes, *notes),
-        file_bytes={record.name: text for record in source.records if (text := _file_bytes(record))},
+        file_bytes={record.name: text for record in source.records if (text := file_bytes(record))},
         groups=groups,
         folds=folds,
     )
@@ -271,7 +271,7 @@ def _on_two_sides(fold: Fold) -> list[str]:
     return sorted((train & val) | (train & test) | (val & test))
 
 
-def _file_bytes(record: Record) -> str:
+def file_bytes(record: Record) -> str:
     """Sizes of a record's files in their order, joined by +, as 48123+3204; -1 for one that is missing."""
     return "+".join(str(size_of(path)) for path in record.files)
 

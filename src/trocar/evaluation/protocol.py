@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from trocar import __version__
+from trocar.data.recognising import records_in_split, records_of_groups
 from trocar.data.records import Side, Source
 from trocar.data.splits import Split, read_split
 from trocar.evaluation.parts import Choices, Part, Truth
@@ -132,38 +133,29 @@ def find_warnings(
 def known_to_the_model(source: Source, part: Part, card: ModelCard) -> Iterator[str]:
     """Warnings about records that the model learnt from or was chosen by."""
     of_fold = f"fold {part.fold}: " if part.fold else ""
-    made, names = card.provenance, {record.name for record in part.records}
+    made, scored = card.provenance, {record.name for record in part.records}
     fingerprint = source.fingerprint()  # looks at every file: once for the model and all before it
-    same_data = made.data_fingerprint == fingerprint
-    run_split = part.run / "split.yaml" if part.run is not None else None
-    if same_data and run_split is not None and run_split.is_file():
-        fold = read_split(run_split).fold(made.fold)
-        for what, listed in (("was trained on", fold.train), ("was chosen with", fold.val)):
-            if known := len(names & set(listed)):
-                yield f"{of_fold}the model {what} {known} of the {len(names)} frames scored: no held-out figure"
-    else:
-        yield from _of_known_groups(source, fingerprint, part, made, f"{of_fold}the model")
+    listed: dict[str, tuple[str, ...]] = {}
+    if part.run is not None and (part.run / "split.yaml").is_file():
+        split = read_split(part.run / "split.yaml")
+        fold, listed = split.fold(made.fold), records_in_split(split, source, fingerprint)
+        for what, side in (("was trained on", set(fold.train)), ("was chosen with", set(fold.val))):
+            if known := sum(not side.isdisjoint(listed.get(name, ())) for name in scored):
+                yield f"{of_fold}the model {what} {known} of the {len(scored)} frames scored: no held-out figure"
+    yield from _of_known_groups(source, fingerprint, scored, scored - listed.keys(), made, f"{of_fold}the model")
     for before in made.began_from:
         who = f"{of_fold}{before.name}, which the model began from,"
-        yield from _of_known_groups(source, fingerprint, part, before, who)
+        yield from _of_known_groups(source, fingerprint, scored, scored, before, who)
 
 
 def _of_known_groups(
-    source: Source, fingerprint: str, part: Part, made: Provenance | Ancestor, who: str
+    source: Source, fingerprint: str, scored: set[str], doubtful: set[str], made: Provenance | Ancestor, who: str
 ) -> Iterator[str]:
-    """A warning where frames are of groups that a model was trained on, as far as names can tell."""
-    same_data = made.data_fingerprint == fingerprint
-    if same_data or set(made.dataset.split(" + ")) & set(source.dataset.split(" + ")):
-        groups = {group: _is_one_of(group, made.groups) for group in {record.group for record in part.records}}
-        known = sum(groups[record.group] for record in part.records)
-        if known:
-            data = "this very data" if same_data else f"data of the same kind ({made.dataset})"
-            yield (
-                f"{who} was trained on {data}; {known} of the {len(part.records)} frames scored are of groups "
-                "of the same name as it was trained on: no held-out figure unless they are other frames"
-            )
-
-
-def _is_one_of(group: str, others: Sequence[str]) -> bool:
-    """`OP1` is `rigid/OP1` too: data of several sources, and a folder around them, put a name before it."""
-    return any(group == one or group.endswith(f"/{one}") or one.endswith(f"/{group}") for one in others)
+    """A warning where doubtful ones of the records scored are of groups that a model was trained on, as names tell."""
+    known = doubtful & {record.name for record in records_of_groups(source, made.dataset, made.groups)}
+    if known:
+        data = "this very data" if made.data_fingerprint == fingerprint else f"data of the same kind ({made.dataset})"
+        yield (
+            f"{who} was trained on {data}; {len(known)} of the {len(scored)} frames scored are of groups "
+            "of the same name as it was trained on: no held-out figure unless they are other frames"
+        )
