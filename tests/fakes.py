@@ -8,6 +8,7 @@ import math
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -124,6 +125,9 @@ def write_fold_run(folder: Path, source: Source) -> Path:
 
 class FakePredictor:
     """Finds the instrument shifted right by `shift` pixels: p = 0.7 where shifted and true overlap, else 0.45."""
+
+    about = "fake engine"
+    versions: ClassVar = {"fake": "1"}
 
     def __init__(self, card: ModelCard, threshold: float | None = None, shift: int = 2) -> None:
         self.card = card

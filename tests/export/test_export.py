@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -515,13 +517,18 @@ def test_predicting_with_an_exported_form_imports_no_torch(exported: Path, tmp_p
     assert list((tmp_path / "home").iterdir()) == []  # nothing is left behind by a library
 
 
-def test_evaluate_takes_torch_unless_asked(exported: Path, drawn: Path, tmp_path: Path) -> None:
-    facts = {}
-    for engine in ("torch", "openvino"):
+def test_evaluate_takes_torch_unless_asked_and_names_what_ran(exported: Path, drawn: Path, tmp_path: Path) -> None:
+    said = {}
+    for engine in ("torch", "onnx", "auto"):
         asked = [] if engine == "torch" else ["--engine", engine]
         command = ["evaluate", str(drawn), "--model", str(exported), "--split", str(exported / "split.yaml"), *asked]
         done = CliRunner().invoke(cli.app, [*command, "--out", str(tmp_path / engine), "--no-pictures", "--json"])
         assert done.exit_code == 0, done.output
-        facts[engine] = json.loads((tmp_path / engine / "report.json").read_text())
-    assert "engine" not in facts["torch"]["protocol"]
-    assert facts["openvino"]["protocol"]["engine"].startswith("openvino")
+        said[engine] = json.loads((tmp_path / engine / "report.json").read_text())["protocol"]
+    assert re.fullmatch(r"torch f32, CPU, \d+ threads?", said["torch"]["engine"])
+    assert said["torch"]["versions"].endswith(f", torch {torch.__version__}")
+    assert said["onnx"]["engine"].startswith("ONNX Runtime")
+    assert said["onnx"]["engine"].endswith(": an exported form of the network, not the weights in PyTorch")
+    assert said["onnx"]["versions"].endswith(f", onnxruntime {version('onnxruntime')}")
+    assert said["auto"]["engine"].startswith("OpenVINO int8, CPU")
+    assert f", openvino {version('openvino')}" in said["auto"]["versions"]

@@ -101,7 +101,7 @@ def evaluate(
         ruler=ruler,
         side=side if split is not None else "all records",
         truth=truth,
-        protocol=protocol_in_words(source, parts, rows, split, side, predictions, truth, choices, ruler),
+        protocol=protocol_in_words(source, parts, scores, split, side, predictions, truth, choices, ruler),
         warnings=tuple(find_warnings(source, parts, rows, split, side)),
         notes=(*truth.notes, *source.notes),
         inputs={

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +32,16 @@ class Predicts(Protocol):
 
     card: ModelCard
     threshold: float | None
+
+    @property
+    def about(self) -> str:
+        """The engine in one line."""
+        ...
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The library that runs the network, and its version."""
+        ...
 
     def __call__(self, image: ImageArray, /) -> Prediction:
         """Predict one native image."""
@@ -67,7 +77,17 @@ class Guess:
     disagreement: float = math.nan  # 1 - Dice between the masks of image and mirror image
 
 
-Guesser: TypeAlias = Callable[[Record, ImageArray], Guess]
+@dataclass(frozen=True)
+class Guesser:
+    """A model that is open, or a folder of masks: asked for a record and its image, it gives a `Guess`."""
+
+    guess: Callable[[Record, ImageArray], Guess]
+    engine: str = ""  # what runs the network, in words; empty of masks
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the library that runs it
+
+    def __call__(self, record: Record, image: ImageArray) -> Guess:
+        """Shapes: image (H, W, 3) -> a mask (H, W)."""
+        return self.guess(record, image)
 
 
 @dataclass(frozen=True)
@@ -148,7 +168,7 @@ def _open_model(folder: Path, device: str, choices: Choices, settings: Preproces
             disagreement=prediction.disagreement,
         )
 
-    return guess
+    return Guesser(guess, predictor.about, predictor.versions)
 
 
 def truth_for(parts: Sequence[Part], source: Source, *, as_labelled: bool = False) -> Truth:
@@ -225,7 +245,7 @@ def _classes_of_masks(folder: Path) -> tuple[str, ...] | None:
 
 
 def _open_masks(folder: Path, class_count: int) -> Guesser:
-    return partial(_read_guess, folder, class_count)
+    return Guesser(partial(_read_guess, folder, class_count))
 
 
 def _read_guess(folder: Path, class_count: int, record: Record, image: ImageArray) -> Guess:

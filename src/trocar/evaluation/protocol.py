@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,23 +14,17 @@ from trocar.data.recognising import records_in_split, records_of_groups
 from trocar.data.records import Side, Source
 from trocar.data.splits import Split, read_split
 from trocar.evaluation.parts import Choices, Part, Truth
+from trocar.evaluation.scoring import Scores
 from trocar.inference.postprocess import Cleanup
 from trocar.metrics.frames import CONVENTION, EMPTY_RULE, FrameScores, Ruler
 from trocar.model_folder import Ancestor, ModelCard, Provenance
 from trocar.sizes import shown_size
 
-_ENGINES = {
-    "auto": "auto: an exported form of the network where the model has one for this machine, else PyTorch",
-    "openvino": "openvino: an exported form of the network, not the weights in PyTorch",
-    "onnx": "onnx: an exported form of the network, not the weights in PyTorch",
-}
-_LIBRARIES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
-
 
 def protocol_in_words(
     source: Source,
     parts: Sequence[Part],
-    rows: Sequence[FrameScores],
+    scores: Scores,
     split: Split | None,
     side: Side,
     predictions: Path | None,
@@ -41,13 +34,13 @@ def protocol_in_words(
 ) -> dict[str, str]:
     """How the figures came about, in words, in the order to be shown."""
     cards = [part.card for part in parts if part.card is not None]
-    sizes = Counter(f"{row.width}x{row.height}" for row in rows)
+    sizes = Counter(f"{row.width}x{row.height}" for row in scores.rows)
     most = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(3))
     facts = {
         "data": f"{source.dataset}, {len(source)} records in {len(source.groups)} groups",
         "data fingerprint": source.fingerprint(),
         "masks": source.mask_encoding,
-        "scored": f"{len(rows)} frames, {f'side {side}' if split else 'every record: no split was given'}",
+        "scored": f"{len(scores.rows)} frames, {f'side {side}' if split else 'every record: no split was given'}",
         **(_split_in_words(split, parts) if split else {}),
         "resolution": f"native size of each frame: {most}{' and others' if len(sizes) > 3 else ''}",
         "classes": "all but the background joined into one" if truth.join else ", ".join(source.classes),
@@ -61,8 +54,10 @@ def protocol_in_words(
     for part in parts:
         if part.card is not None:
             facts |= _model_in_words(part.card, part.fold if len(cards) > 1 else None, choices.threshold)
-    if cards and choices.engine != "torch":
-        facts["engine"] = _ENGINES[choices.engine]
+    if scores.engines:
+        exported = "torch" not in scores.versions
+        facts["engine"] = "; ".join(scores.engines)
+        facts["engine"] += ": an exported form of the network, not the weights in PyTorch" if exported else ""
     if choices.flips:
         facts["flips"] = "probabilities are the mean of those of the frame and of its mirror image"
     if choices.tiles is not None:
@@ -74,7 +69,7 @@ def protocol_in_words(
         facts["clean-up"] = f"{cleanup.in_words(cards[0].classes)}; curves over thresholds are without it"
     if cards:
         facts["loss"] = f"{cards[0].loss.name} as in training: at network size, over batches"
-    facts["versions"] = _versions(choices.engine if cards else None)
+    facts["versions"] = _versions(scores.versions)
     return {key: value for key, value in facts.items() if value}
 
 
@@ -104,11 +99,9 @@ def _model_in_words(card: ModelCard, fold: str | None, threshold: float | None) 
     }
 
 
-def _versions(engine: str | None) -> str:
-    own = f"trocar {__version__}, numpy {np.__version__}, OpenCV {cv2.__version__}"
-    name = _LIBRARIES.get(engine or "")
-    library = sys.modules.get(name) if name else None  # what ran is loaded
-    return f"{own}, {name} {library.__version__}" if library else own
+def _versions(ran: Mapping[str, str]) -> str:
+    found = {"trocar": __version__, "numpy": np.__version__, "OpenCV": cv2.__version__, **ran}
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def find_warnings(

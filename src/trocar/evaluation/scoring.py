@@ -61,6 +61,8 @@ class Scores:
     sweeps: dict[str | None, list[FloatArray]] = field(default_factory=dict)
     logits: dict[str | None, FloatArray] = field(default_factory=dict)
     training_loss: float = math.nan  # mean over frames; NaN without a model
+    engines: dict[str, None] = field(default_factory=dict)  # what ran the networks, in words, in order
+    versions: dict[str, str] = field(default_factory=dict)  # of the libraries that ran them
 
     def add(self, scored: Scored) -> None:
         """Take in one more frame."""
@@ -92,7 +94,7 @@ def score(parts: Sequence[Part], judge: Judge, *, workers: int = 1, progress: Pr
         if not part.records:
             continue
         loss = _TrainingLoss.of(part, judge.truth)
-        for outcome in _outcomes(part, judge, loss, workers):
+        for outcome in _outcomes(part, judge, loss, workers, result):
             if isinstance(outcome, Scored):
                 result.add(outcome)
             else:
@@ -109,11 +111,17 @@ def score(parts: Sequence[Part], judge: Judge, *, workers: int = 1, progress: Pr
     return result
 
 
-def _outcomes(part: Part, judge: Judge, loss: _TrainingLoss | None, workers: int) -> Iterator[Scored | UserError]:
-    """One a record, in order."""
+def _outcomes(
+    part: Part, judge: Judge, loss: _TrainingLoss | None, workers: int, result: Scores
+) -> Iterator[Scored | UserError]:
+    """One a record, in order. `result` is told what runs the network."""
     chunks = list(_chunks(part.records))
     if part.card is not None or min(workers, len(chunks)) < 2:
-        yield from _score_records(part.records, part.open(), part.fold, part.card, judge, loss)
+        guess = part.open()
+        if guess.engine:
+            result.engines[guess.engine] = None
+        result.versions |= guess.versions
+        yield from _score_records(part.records, guess, part.fold, part.card, judge, loss)
         return
     spawning = multiprocessing.get_context("spawn")  # forking would copy the locks of OpenCV's threads
     with ProcessPoolExecutor(min(workers, len(chunks)), spawning, initializer=_one_thread) as pool:
