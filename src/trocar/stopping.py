@@ -1,22 +1,71 @@
-"""How Ctrl-C and SIGTERM, by which services and containers are stopped, end what is going on: with its files closed."""
+"""How Ctrl-C, SIGTERM and SIGHUP end what is going on: with its files closed.
+
+By SIGTERM services and containers are stopped; SIGHUP comes when the terminal is closed. A signal that is ignored
+(`nohup`, a shell's background) stays ignored.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Final, Self, TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], Any]
+
+HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
+FROM_OUTSIDE: Final = (signal.SIGTERM, *([HANGUP] if HANGUP else []))  # those that Python leaves to the system
+STOPPING: Final = (signal.SIGINT, *FROM_OUTSIDE)
+
+
+@contextmanager
+def handling(handler: Handler, *signals: int) -> Iterator[dict[int, Any]]:
+    """Inside, these signals call `handler` in the main thread, but for those that are ignored; gives what they did.
+
+    In another thread than the main one it does nothing: only that one may handle signals.
+    """
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == HANGUP:
+            _leave_lost_terminal()
+        handler(number, frame)
+
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in signals:
+                old = signal.getsignal(number)
+                if old not in (signal.SIG_IGN, None):  # None: not Python's to put back
+                    before[number] = old
+                    signal.signal(number, handle)
+        yield before
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _leave_lost_terminal() -> None:
+    """Let nobody read what a terminal that was closed would have shown: writing there fails, and would end us early."""
+    for number in (1, 2):
+        try:
+            if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        except OSError:
+            pass  # closed: nothing can be written there anyway
 
 
 @contextmanager
 def terminated_as_stopped() -> Iterator[None]:
-    """Inside, SIGTERM raises `KeyboardInterrupt` in the main thread; processes forked from this one it ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
+    """Inside, SIGTERM and SIGHUP raise `KeyboardInterrupt` in the main thread, as Ctrl-C does.
+
+    Processes forked from this one they end at once.
+    """
     owner = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -24,15 +73,26 @@ def terminated_as_stopped() -> Iterator[None]:
             os._exit(128 + number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with handling(stop, *FROM_OUTSIDE):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that a stop sets, so that a step is finished and saved first; a second one stops at once."""
+    asked = threading.Event()
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    with handling(request, *STOPPING):
+        yield asked
 
 
 class Stops:
-    """Lets what is begun be finished before Ctrl-C or SIGTERM raises; a second one does not wait. A context manager.
+    """Lets what is begun be finished before a stop raises; a second one does not wait. A context manager.
 
     Raises what would have been raised without it, and only later. In another thread than the main one it does nothing:
     signals raise nothing there.
@@ -41,7 +101,8 @@ class Stops:
     def __init__(self) -> None:
         self._held = False
         self._came: tuple[int, FrameType | None] | None = None
-        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._handlers: dict[int, Handler] = {}
+        self._open = ExitStack()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -62,14 +123,9 @@ class Stops:
             self._handlers[number](number, frame)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if callable(handler):  # else the system ends the process, or nobody minds
-                    self._handlers[number] = handler
-                    signal.signal(number, self._stop)
+        ours = [number for number in STOPPING if callable(signal.getsignal(number))]  # else the system ends the process
+        self._handlers = self._open.enter_context(handling(self._stop, *ours))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._open.close()

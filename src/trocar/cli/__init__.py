@@ -1,7 +1,7 @@
 """The command line: each verb parses, calls the library function of its name, and prints what it made.
 
 Results go to stdout (`--json`: one document and nothing else), progress and errors to stderr. Exit codes: 0 done;
-1 `check` found errors or `split --audit` a leak; 2 something the user can mend; 130 Ctrl-C or SIGTERM.
+1 `check` found errors or `split --audit` a leak; 2 something the user can mend; 130 Ctrl-C, SIGTERM, SIGHUP.
 Heavy imports happen inside the verbs, so that `--help` answers at once.
 
 A verb is a function of a module here (`data`, `training`, `evaluating`, `predicting`, `model_folders`); `VERBS` lists

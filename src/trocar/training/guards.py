@@ -1,13 +1,10 @@
-"""What stands around a training loop: stop requests, determinism, and errors of memory in plain words."""
+"""What stands around a training loop: determinism, and errors of memory in plain words."""
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import torch
 
@@ -16,27 +13,6 @@ from trocar.errors import UserError
 
 class Interrupted(KeyboardInterrupt):
     """A training was stopped from outside after it had saved its state. `str()` says how to go on."""
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step is finished and saved first; a second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-
-    def request(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

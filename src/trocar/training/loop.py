@@ -59,8 +59,9 @@ from trocar.models.build import Network, build_model
 from trocar.plain import none_for_nan
 from trocar.progress import Watcher
 from trocar.reporting.figures import plot_curves
+from trocar.stopping import stop_requests
 from trocar.training.board import open_board
-from trocar.training.guards import Interrupted, deterministic, explained_memory, stop_requests
+from trocar.training.guards import Interrupted, deterministic, explained_memory
 from trocar.training.judging import (
     Judgement,
     judge,

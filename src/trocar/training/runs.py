@@ -31,7 +31,7 @@ def train(
     `start_from` is a model, or a run of several folds: then its fold of the same name, which left out the same groups.
 
     Raises `UserError` / `UserErrors` for anything in recipe, data or machine that a person can mend, `Interrupted`
-    after SIGINT or SIGTERM once the state is saved.
+    after a stop from outside once the state is saved.
     """
     source, split = _open_data(recipe)
     split.fold(fold)  # an open or unknown choice is refused before a folder is made
