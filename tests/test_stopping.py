@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,29 @@ def test_a_stop_waits_for_what_is_held_and_for_nothing_else(number: signal.Signa
 def test_a_second_stop_does_not_wait() -> None:
     with Stops() as stops:
         assert stopped_inside(stops, signal.SIGINT, signal.SIGINT) == []
+
+
+def test_what_is_left_as_a_whole_is_left_before_a_stop_raises() -> None:
+    done: list[str] = []
+
+    @contextmanager
+    def files() -> Iterator[str]:
+        try:
+            yield "files"
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            done.append("closed")
+
+    with pytest.raises(KeyboardInterrupt), Stops() as stops:  # noqa: PT012 - which line raises is what is tested
+        with stops.held_at_the_end(files()) as opened:
+            done.append(opened)
+        done.append("went on")
+    assert done == ["files", "closed"]
+    done.clear()
+    with pytest.raises(KeyboardInterrupt), Stops() as stops, stops.held_at_the_end(files()):  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("went on")
+    assert done == [], "the second one does not wait"
 
 
 def test_afterwards_signals_do_what_they_did() -> None:

@@ -11,10 +11,11 @@ import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
+T = TypeVar("T")
 Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
 HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -92,7 +93,7 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 class Stops:
-    """Lets what is begun be finished before a stop raises; a second one does not wait. A context manager.
+    """Lets what is begun be finished before the first stop raises; those after it do not wait. A context manager.
 
     Raises what would have been raised without it, and only later. In another thread than the main one it does nothing:
     signals raise nothing there.
@@ -101,6 +102,7 @@ class Stops:
     def __init__(self) -> None:
         self._held = False
         self._came: tuple[int, FrameType | None] | None = None
+        self._first = True
         self._handlers: dict[int, Handler] = {}
         self._open = ExitStack()
 
@@ -116,8 +118,22 @@ class Stops:
                 (number, frame), self._came = self._came, None
                 self._handlers[number](number, frame)
 
+    @contextmanager
+    def held_at_the_end(self, manager: AbstractContextManager[T]) -> Iterator[T]:
+        """Inside `manager` as ever; when it is left, nothing is raised until it is."""
+
+        def leave(*error: Any) -> bool | None:
+            with self.held():
+                return manager.__exit__(*error)
+
+        with ExitStack() as stack:
+            entered = manager.__enter__()
+            stack.push(leave)
+            yield entered
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._held and self._came is None:
+        waits, self._first = self._held and self._first, False
+        if waits:
             self._came = number, frame
         else:
             self._handlers[number](number, frame)

@@ -264,6 +264,33 @@ def test_ctrl_c_inside_a_frame_finishes_it_in_all_outputs(
     assert len(raw.getvalue()) == 3 * 40 * 60
 
 
+@pytest.mark.parametrize("where", ["closing", "summary"])
+def test_ctrl_c_while_files_are_finished_costs_no_frame(
+    tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    save_clip(tmp_path / "clip.mkv", [blobs(rng, 40, 60) for _ in range(9)])
+
+    def stopped() -> None:  # before the encoder gives what it holds, or before anything is written
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.undo()
+
+    if where == "closing":
+        close = VideoWriter.close
+        monkeypatch.setattr(VideoWriter, "close", lambda self, **how: (stopped(), close(self, **how)))
+    else:
+        write = module._Job._write_summary
+        monkeypatch.setattr(
+            module._Job,
+            "_write_summary",
+            lambda self, complete: (complete and stopped(), write(self, complete=complete)),
+        )
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict([tmp_path / "clip.mkv"], by_brightness, out)
+    (entry,) = json.loads((out / "predictions.json").read_text())["predictions"]
+    assert entry["frames"] == len(frames_of(out / "masks/clip.mkv")) == len(frames_of(out / "overlays/clip.mp4")) == 9
+
+
 def test_ctrl_c_inside_an_image_finishes_and_lists_it(
     tmp_path: Path, rng: np.random.Generator, by_brightness: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

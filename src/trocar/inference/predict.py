@@ -164,11 +164,14 @@ class _Job:
 
     def run(self, items: Sequence[Input]) -> None:
         """Make the folder, predict images, then videos. The summary of what was made is written whatever happens."""
+        with self.stops:
+            self._run(items)
+
+    def _run(self, items: Sequence[Input]) -> None:
         complete = False
         try:
             with self.open_files as stack:
                 self._start(items)
-                stack.enter_context(self.stops)
                 if self.wanted.window:
                     self.window = stack.enter_context(Window("trocar predict"))
                 images = (item for item in items if not item.is_video)
@@ -185,7 +188,8 @@ class _Job:
             ) from None
         finally:
             if self.begun:
-                self._write_summary(complete=complete)
+                with self.stops.held():
+                    self._write_summary(complete=complete)
 
     def _begin(self) -> None:
         """Mark the folder as ours before the first output is in it. Until then it is left as it was."""
@@ -301,7 +305,8 @@ class _Job:
             with ExitStack() as stack:
                 if sound is not None:
                     stack.callback(sound.close)
-                outputs = stack.enter_context(VideoOutputs(self.out, files, feed, sound))
+                files_open = VideoOutputs(self.out, files, feed, sound)
+                outputs = stack.enter_context(self.stops.held_at_the_end(files_open))
                 results = stream(self.predictor, feed, batch_size=self.batch_size or 1)
                 for frame, found in stack.enter_context(closing(results)):
                     prediction = smoother.prediction(self.predictor, frame.image, found, frame.seconds)
@@ -322,23 +327,24 @@ class _Job:
             complete = True
         finally:  # after the files are closed, also on Ctrl-C
             if done:
-                self._add(
-                    item,
-                    "video",
-                    files,
-                    shape,
-                    shares / done,
-                    time.perf_counter() - start,
-                    frames=done,
-                    lost_frames=feed.lost,
-                    damaged_frames=feed.damaged,
-                    overlay_codec=colour_codec() if files.overlay else None,
-                    sound=_what_became_of(sound),
-                    pixel_aspect=float(getattr(feed, "pixel_aspect", None) or 1),
-                    reconnections=getattr(feed, "reconnected", 0),
-                    complete=complete,
-                    **trust.of_video(),
-                )
+                with self.stops.held():
+                    self._add(
+                        item,
+                        "video",
+                        files,
+                        shape,
+                        shares / done,
+                        time.perf_counter() - start,
+                        frames=done,
+                        lost_frames=feed.lost,
+                        damaged_frames=feed.damaged,
+                        overlay_codec=colour_codec() if files.overlay else None,
+                        sound=_what_became_of(sound),
+                        pixel_aspect=float(getattr(feed, "pixel_aspect", None) or 1),
+                        reconnections=getattr(feed, "reconnected", 0),
+                        complete=complete,
+                        **trust.of_video(),
+                    )
 
     def _show(self, window: Window, look: ImageArray) -> None:
         window.show(look)
