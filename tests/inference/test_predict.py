@@ -611,6 +611,7 @@ def test_a_limit_promises_nothing_for_smoothed_masks(
     smoothed = predict([tmp_path / "clip.mkv"], with_a_limit, tmp_path / "out", smooth=SmoothSettings("flow"))
     assert not plain.quality_promise.startswith("none")
     assert smoothed.quality_promise.startswith("none with smoothing")
+    assert (plain.unlike_fitting, smoothed.unlike_fitting) == ((), ("with smoothing",))
     show_predictions(smoothed, tmp_path / "out")
     assert "the limit promises nothing with smoothing: here it is a hint" in capsys.readouterr().out.splitlines()
     assert plain.smoothing == "none"

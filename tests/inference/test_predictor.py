@@ -290,10 +290,14 @@ def test_what_the_limit_promises_depends_on_how_it_was_fitted(
     assert Predictor(engine, card, threshold=0.5).quality_promise() == "if exchangeable"
     assert Predictor(engine, card, threshold=0.6).quality_promise().startswith("none at this threshold")
     assert Predictor(engine, card, flips=True).quality_promise().startswith("none with flips")
+    both = Predictor(engine, card, flips=True, tiles=1.0)
+    assert both.unlike_fitting(smoothed=True) == ("with flips", "in tiles", "with smoothing")
+    assert both.quality_promise(smoothed=True).startswith("none with flips and in tiles and with smoothing: ")
     assert by_brightness.quality_limit is None
     assert "brings no quality limit" in by_brightness.quality_promise()
     none = make_card(quality=limit.model_copy(update={"limit": None, "assumption": "too few"}))
-    assert Predictor(engine, none).quality_promise() == "too few"
+    assert Predictor(engine, none, flips=True).quality_promise() == "too few"
+    assert Predictor(engine, none, flips=True).unlike_fitting() == ()
 
 
 # ------------------------------------------------------------------ the torch engine

@@ -67,12 +67,7 @@ def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:
     text = f"{marked} of {frames} frames to look at (quality under {summary.quality_limit:.3f}; see predictions.json)"
     empty = f"; {unknown} in which nothing was found have no quality" if unknown else ""
     to.print(text + empty, markup=False, soft_wrap=True)
-    to.print(_promise_in_short(summary.quality_promise), markup=False, soft_wrap=True)
-
-
-def _promise_in_short(promise: str) -> str:
-    """One line of a terminal; the whole of it stands in predictions.json, the model's card and docs/predict.md."""
-    if promise.startswith("none "):
-        reason = promise.partition(":")[0].removeprefix("none ")
-        return f"the limit promises nothing {reason}: here it is a hint"
-    return "the limit was fitted on the model's validation frames; elsewhere it is a hint"
+    otherwise = " and ".join(summary.unlike_fitting)
+    promise = "the limit was fitted on the model's validation frames; elsewhere it is a hint"
+    promise = f"the limit promises nothing {otherwise}: here it is a hint" if otherwise else promise
+    to.print(promise, markup=False, soft_wrap=True)  # the whole of it is in predictions.json and docs/predict.md

@@ -159,22 +159,26 @@ class Predictor:
         """Frames of a lower quality are to be looked at; None where the model has no limit."""
         return None if self.card.quality is None else self.card.quality.limit
 
-    def quality_promise(self) -> str:
+    def unlike_fitting(self, *, smoothed: bool = False) -> tuple[str, ...]:
+        """What is done otherwise than where the quality limit was fitted, in words: then it promises nothing."""
+        ways = {
+            "at this threshold": self.threshold != self.card.threshold,
+            "with flips": self.flips,
+            "in tiles": self.tiles is not None,
+            "with clean-up": self.cleanup is not None,
+            "with smoothing": smoothed,
+        }
+        return tuple(way for way, taken in ways.items() if taken and self.quality_limit is not None)
+
+    def quality_promise(self, *, smoothed: bool = False) -> str:
         """What the limit promises and on which assumption, in words; or why it promises nothing."""
         if self.card.quality is None:
             return "none: the model brings no quality limit"
-        if self.card.quality.limit is None:
+        otherwise = self.unlike_fitting(smoothed=smoothed)
+        if not otherwise:
             return self.card.quality.assumption
-        otherwise = [
-            *(["at this threshold"] if self.threshold != self.card.threshold else []),
-            *(["with flips"] if self.flips else []),
-            *(["in tiles"] if self.tiles is not None else []),
-            *(["with clean-up"] if self.cleanup else []),
-        ]
-        if otherwise:
-            plainly = "at the model's own threshold, on whole frames, without flips or clean-up"
-            return f"none {' and '.join(otherwise)}: the limit was fitted {plainly}; it is a hint here"
-        return self.card.quality.assumption
+        plainly = "at the model's own threshold, on whole frames by themselves, without flips or clean-up"
+        return f"none {' and '.join(otherwise)}: the limit was fitted {plainly}; it is a hint here"
 
     def __call__(self, image: ImageArray) -> Prediction:
         """What is in one image."""

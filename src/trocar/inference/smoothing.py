@@ -88,12 +88,6 @@ class SmoothSettings:
                 mend="leave --hysteresis out",
             )
 
-    def quality_promise(self, predictor: Predictor) -> str:
-        """What the model's quality limit promises for smoothed masks: nothing; without smoothing, what it promises."""
-        if not self.active or predictor.quality_limit is None:
-            return predictor.quality_promise()
-        return "none with smoothing: the limit was fitted on frames by themselves; it is a hint here"
-
 
 NO_SMOOTHING = SmoothSettings()
 

@@ -74,6 +74,9 @@ class PredictionSummary(Settings):
     smoothing: str = Field("none", description="how the masks of videos were smoothed over time; images never are")
     quality_limit: float | None = Field(None, description="frames of a lower quality are to be looked at")
     quality_promise: str = Field("none", description="what the limit promises, and on which assumption")
+    unlike_fitting: tuple[str, ...] = Field(
+        (), description="what was done otherwise than where the limit was fitted: it promises nothing then"
+    )
     versions: dict[str, str] = Field(
         description="of what ran: trocar, the engine's library, numpy, opencv, av of videos"
     )
