@@ -119,6 +119,19 @@ def test_frames_of_several_data_sets_are_strata(pooled: Evaluation) -> None:
     assert found == {"other": 4, "drawn": 8}
 
 
+@pytest.mark.parametrize("datasets", ["one", "one a source", "two a source"])
+def test_frames_of_several_sources_are_strata(pooled: Evaluation, datasets: str) -> None:
+    def of(record: Record) -> Record:
+        source = "first" if record.group == "OP1" else "second"
+        dataset = {"one": "drawn", "one a source": source, "two a source": record.group}[datasets]
+        return replace(record, source=source, dataset=dataset)
+
+    parts = tuple(replace(part, records=tuple(map(of, part.records))) for part in pooled.parts)
+    found = replace(pooled, parts=parts).strata
+    assert {one.level: one.frames for one in found if one.trait == "Source"} == {"first": 4, "second": 8}
+    assert any(one.trait == "Data set" for one in found) == (datasets == "two a source")
+
+
 def test_disagreement_is_judged_where_mirror_images_were_predicted(pooled: Evaluation) -> None:
     assert pooled.disagreement is None
     rows = [replace(row, disagreement=1 - (row.dice if row.dice > 0 else 0)) for row in pooled.rows]

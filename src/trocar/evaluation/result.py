@@ -92,9 +92,13 @@ class Evaluation:
 
     @cached_property
     def strata(self) -> tuple[Stratum, ...]:
-        """Scores by what may make a frame hard, weakest first."""
-        datasets = {record.name: record.dataset for part in self.parts for record in part.records}
-        return stratify(self.rows, {"Data set": [datasets[row.record] for row in self.rows]})
+        """Scores by what may make a frame hard, and by where it comes from, weakest first."""
+        records = {record.name: record for part in self.parts for record in part.records}
+        origins = [records[row.record] for row in self.rows]
+        labels = {"Source": [one.source for one in origins], "Data set": [one.dataset for one in origins]}
+        if len(set(labels["Source"])) == len(set(labels["Data set"])) == len(set(zip(*labels.values(), strict=True))):
+            del labels["Data set"]  # each source is a data set of its own: one table is enough
+        return stratify(self.rows, labels)
 
     @cached_property
     def ceiling(self) -> dict[int, tuple[Estimates, Estimates]]:
