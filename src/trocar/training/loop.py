@@ -61,6 +61,7 @@ from trocar.progress import Watcher
 from trocar.reporting.figures import plot_curves
 from trocar.stopping import stop_requests
 from trocar.training.board import open_board
+from trocar.training.depthwise import slow_depthwise_in_float32
 from trocar.training.guards import Interrupted, deterministic, explained_memory
 from trocar.training.judging import (
     Judgement,
@@ -188,6 +189,8 @@ class Training:
             for line in start_from_model(network, self.start_from):
                 self.watcher.message(line)
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu" and self.precision == "bf16-mixed":
+            slow_depthwise_in_float32(network)
         self.network = network
         self.optimizer = build_optimizer(network, self.settings)
         decay = self.settings.ema_decay
