@@ -364,6 +364,8 @@ class AugmentSettings(Settings):
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.03, description="shift as a share of the colour circle")
     blur: Fraction = Field(0.15, description="probability of a Gaussian blur, sigma 0.3 to 1.5 pixels")
     grey: Fraction = Field(0.05, description="probability of a grey image")
+    repaint: Fraction = Field(0.0, description="probability that instruments get another colour, contrast and focus")
+    paste: Fraction = Field(0.0, description="probability that the instruments of another frame are pasted in")
 
     @field_validator("scale")
     @classmethod

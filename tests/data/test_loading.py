@@ -66,8 +66,9 @@ def test_loading_draws_nothing_from_the_global_generator() -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine of one core
 def test_held_streamed_and_worker_samples_are_equal() -> None:
     plan = shuffled_plan(7, 3, seed=0, epoch=2)
-    held = PreparedSet(make_records(7), SETTINGS, join=True, augment=Augment(AugmentSettings()))
-    streamed = PreparedSet(make_records(7), SETTINGS, join=True, augment=Augment(AugmentSettings()), memory_mb=0)
+    augment = Augment(AugmentSettings(repaint=0.5, paste=0.5))
+    held = PreparedSet(make_records(7), SETTINGS, join=True, augment=augment)
+    streamed = PreparedSet(make_records(7), SETTINGS, join=True, augment=augment, memory_mb=0)
     assert held._frames is not None
     assert streamed._frames is None
     for one, two, three in zip(held.batches(plan), streamed.batches(plan), held.batches(plan, workers=2), strict=True):

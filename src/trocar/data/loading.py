@@ -94,7 +94,9 @@ class PreparedSet(Dataset[tuple[Tensor, Tensor, str]]):
         frame, mask = self._prepared(index)
         if self.augment is not None:
             drawn = f"{name}#{draw}" if draw else name  # the same record again in this epoch, changed otherwise
-            frame, mask = self.augment(frame, mask, seed=self.seed, epoch=epoch, name=drawn)
+            frame, mask = self.augment(
+                frame, mask, seed=self.seed, epoch=epoch, name=drawn, others=self._prepared, count=len(self)
+            )
         return frame, mask, name
 
     def batches(self, plan: Sequence[Sequence[tuple[int, int]]], *, workers: int = 0) -> Iterator[Batch]:
