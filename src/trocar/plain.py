@@ -1,4 +1,4 @@
-"""Values as JSON can say them."""
+"""Values as JSON can say them, and counts as people do."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def without_nan(value: Any) -> Any:
 def none_for_nan(value: float) -> float | None:
     """A number as JSON can say it."""
     return value if math.isfinite(value) else None
+
+
+def many(count: int, what: str) -> str:
+    """A count of things, their name with an s where there is not one."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from trocar.metrics.comparison import PairedDifference
+from trocar.plain import many
 
 if TYPE_CHECKING:
     from trocar.comparing import Comparison, Pair
@@ -55,7 +56,7 @@ def verdict(comparison: Comparison, pair: Pair) -> str:
     sentences = [f"{_opening(comparison, pair)}: {_figures(comparison, pair)}.", *_reasons(comparison, pair)]
     left_out = paired.first_only + paired.second_only
     if left_out:
-        sentences.append(f"Left out: {_many(left_out, 'frame')} defined in only one of the two.")
+        sentences.append(f"Left out: {many(left_out, 'frame')} defined in only one of the two.")
     return " ".join(sentences)
 
 
@@ -104,7 +105,7 @@ def _figures(comparison: Comparison, pair: Pair) -> str:
         means, span = (paired.second_mean, paired.first_mean), (-mean.value, -mean.high, -mean.low)
     return (
         f"mean {score_in_words(comparison.score)} {means[0]:.3f} against {means[1]:.3f} over the same "
-        f"{_many(paired.difference.n, 'frame')}, difference {span[0]:+.3f} "
+        f"{many(paired.difference.n, 'frame')}, difference {span[0]:+.3f} "
         f"({paired.difference.level:.0%} interval {span[1]:+.3f} to {span[2]:+.3f})"
     )
 
@@ -140,7 +141,3 @@ def _too_few_groups(pair: Pair) -> str:
         f"By groups {p_in_words(by_group.p)}, but {groups} groups cannot give a {corrected} under {smallest:g}: "
         "such a test can show nothing here."
     )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trocar.console import out
+from trocar.plain import many
 
 if TYPE_CHECKING:
     from trocar.inference.summary import PredictionSummary
@@ -18,20 +19,20 @@ def show_predictions(summary: PredictionSummary, folder: Path, to: Console = out
     frames = sum(one.frames for one in summary.predictions)
     videos = sum(one.kind == "video" for one in summary.predictions)
     counts = [(len(summary.predictions) - videos, "image"), (videos, "video")]
-    inputs = " and ".join(_counted(count, what) for count, what in counts if count)
-    to.print(f"{inputs}, {_counted(frames, 'frame')}" if videos else inputs)
+    inputs = " and ".join(many(count, what) for count, what in counts if count)
+    to.print(f"{inputs}, {many(frames, 'frame')}" if videos else inputs)
     if summary.quality_limit is not None:
         _show_quality(summary, frames, to)
     for one in summary.predictions:
         if one.lost_frames or one.damaged_frames or not one.complete:
             end = "" if one.complete else "; it cannot be read to its end"
-            text = f"warning: {one.file}: {_counted(one.lost_frames, 'frame')} lost, {one.damaged_frames} damaged{end}"
+            text = f"warning: {one.file}: {many(one.lost_frames, 'frame')} lost, {one.damaged_frames} damaged{end}"
             to.print(text, markup=False, soft_wrap=True)
         if one.sound and "left out" in one.sound:
             to.print(f"warning: {one.file}: sound {one.sound}", markup=False, soft_wrap=True)
         if one.reconnections:
             to.print(
-                f"warning: {one.file}: connected again {_counted(one.reconnections, 'time')}",
+                f"warning: {one.file}: connected again {many(one.reconnections, 'time')}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -52,10 +53,6 @@ def _written(summary: PredictionSummary) -> list[str]:
         "instances": any(one.instance_ids for one in every),
     }
     return [name for name, written in made.items() if written]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:

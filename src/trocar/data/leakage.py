@@ -19,6 +19,7 @@ from trocar.data.files import IMAGE_SUFFIXES
 from trocar.data.records import SIDES, Side, Source
 from trocar.documents import read_text, read_yaml
 from trocar.errors import UserError
+from trocar.plain import many
 
 if TYPE_CHECKING:
     from trocar.data.alike import Twins
@@ -203,7 +204,7 @@ def _cross(
 
 
 def _in_words(crossing: Crossing) -> list[str]:
-    judged = f"of {crossing.frames} {WORDS[crossing.judged]} {'images' if crossing.frames != 1 else 'image'}"
+    judged = f"of {many(crossing.frames, f'{WORDS[crossing.judged]} image')}"
     used = "trained on" if crossing.seen == "train" else "validation images, which the model was chosen by"
     sentences = []
     if crossing.shared:
@@ -212,8 +213,8 @@ def _in_words(crossing: Crossing) -> list[str]:
         share = f"{len(crossing.twins) / crossing.frames:.1%}"
         sentences.append(f"{len(crossing.twins)} {judged} ({share}) have a near-duplicate in {WORDS[crossing.seen]}")
     if crossing.groups:
-        many = f"{len(crossing.groups)} group{'s' * (len(crossing.groups) > 1)}"
-        sentences.append(f"{crossing.of_groups} {judged} are of {many} that {WORDS[crossing.seen]} has too")
+        groups = many(len(crossing.groups), "group")
+        sentences.append(f"{crossing.of_groups} {judged} are of {groups} that {WORDS[crossing.seen]} has too")
     return sentences
 
 

@@ -5,20 +5,16 @@ What stands on two sides comes first, in words and numbers, then near-duplicates
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-import jinja2
-
-from trocar import __version__
 from trocar.data.checks import At, Finding
 from trocar.data.files import atomic_write_text
 from trocar.data.leakage import WORDS, Audit, Crossing
 from trocar.data.records import Source
 from trocar.reporting.doctor_pictures import Panel, suspect
+from trocar.reporting.pages import rendered, write_json
 
 PAIRS_SHOWN = 12  # of each pair of sides, with pictures
 NAMES_SHOWN = 200  # of each list, in words; audit.json has all
@@ -46,19 +42,14 @@ def write_audit(audit: Audit, source: Source, out: Path, *, pictures: bool = Tru
     With `pictures`, frames that leak are read again and embedded, as the page then says. Raises `UserError` where
     `out` cannot be written to.
     """
-    atomic_write_text(out / "audit.json", json.dumps(audit.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    page = (
-        _environment()
-        .get_template("audit.html")
-        .render(
-            audit=audit,
-            crossings=[_shown(crossing, audit, source, pictures) for crossing in audit.leaks[:CROSSINGS_SHOWN]],
-            words=WORDS,
-            pictures=pictures,
-            names_shown=NAMES_SHOWN,
-            version=__version__,
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        )
+    write_json(audit.to_dict(), out / "audit.json")
+    page = rendered(
+        "audit.html",
+        audit=audit,
+        crossings=[_shown(crossing, audit, source, pictures) for crossing in audit.leaks[:CROSSINGS_SHOWN]],
+        words=WORDS,
+        pictures=pictures,
+        names_shown=NAMES_SHOWN,
     )
     atomic_write_text(out / "audit.html", page)
     return out / "audit.html"
@@ -86,13 +77,3 @@ def _panels(source: Source, names: Sequence[str], sides: Sequence[str]) -> list[
     if len(panels) != len(names):
         return []
     return [Panel(side + panel.caption, panel.picture) for side, panel in zip(sides, panels, strict=True)]
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("trocar.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -6,29 +6,25 @@ with what each result makes of them. Undefined figures are dashes (HTML) or null
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from trocar import __version__
 from trocar.comparing import Changed, Comparison
 from trocar.comparing.again import look_again
 from trocar.comparing.results import Report, Result
 from trocar.comparing.words import outcome_in_words, p_in_words, score_in_words
 from trocar.data.files import atomic_write_text
 from trocar.errors import UserError
-from trocar.plain import without_nan
+from trocar.plain import many, without_nan
 from trocar.reporting.figures import BAR_COLOUR, INK, MOST_GROUPS, VAL_COLOUR, as_svg
+from trocar.reporting.pages import rendered, write_json
 from trocar.reporting.panels import Panel, panels
-from trocar.reporting.words import UNDEFINED, figure, many
+from trocar.reporting.words import UNDEFINED, figure
 
 FRAMES_SHOWN = 8  # with pictures
 ROWS_SHOWN = 300  # of the table of frames in the page; compare.json has all
@@ -65,7 +61,7 @@ def write_comparison(comparison: Comparison, out: Path, *, pictures: bool = True
     Where that cannot be done the page says why. Raises `UserError` where `out` cannot be written to.
     """
     tree = without_nan(comparison.as_dict())
-    atomic_write_text(out / "compare.json", json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+    write_json(tree, out / "compare.json")
     shown, reasons = changed_frames(comparison, device) if pictures else ([], ["they were left out (--no-pictures)"])
     atomic_write_text(out / "compare.html", _page(comparison, shown, reasons))
     return out / "compare.html"
@@ -192,27 +188,23 @@ def by_group_svg(comparison: Comparison, rows: Sequence[GroupRow]) -> str:
 def _page(comparison: Comparison, shown: Sequence[ShownChange], reasons: Sequence[str]) -> str:
     rows = _group_rows(comparison)
     same, different = _protocols(comparison.results)
-    return (
-        _environment()
-        .get_template("comparison.html")
-        .render(
-            title=_listed([one.name for one in comparison.standings]),
-            comparison=comparison,
-            score=score_in_words(comparison.score),
-            names=[one.name for one in comparison.standings],
-            verdicts=list(zip(comparison.pairs, comparison.verdicts, strict=True)),
-            figures=_figures(comparison, rows),
-            group_rows=rows,
-            several=any(one.spread for one in comparison.standings),
-            left_out=any(pair.paired.first_only + pair.paired.second_only for pair in comparison.pairs),
-            shown=shown,
-            reasons=reasons,
-            same=same,
-            different=different,
-            frames=comparison.frames[:ROWS_SHOWN],
-            version=__version__,
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        )
+    return rendered(
+        "comparison.html",
+        {"figure": figure, "signed": _signed, "share": _share, "p": _p, "outcome": outcome_in_words},
+        title=_listed([one.name for one in comparison.standings]),
+        comparison=comparison,
+        score=score_in_words(comparison.score),
+        names=[one.name for one in comparison.standings],
+        verdicts=list(zip(comparison.pairs, comparison.verdicts, strict=True)),
+        figures=_figures(comparison, rows),
+        group_rows=rows,
+        several=any(one.spread for one in comparison.standings),
+        left_out=any(pair.paired.first_only + pair.paired.second_only for pair in comparison.pairs),
+        shown=shown,
+        reasons=reasons,
+        same=same,
+        different=different,
+        frames=comparison.frames[:ROWS_SHOWN],
     )
 
 
@@ -249,25 +241,6 @@ def _protocols(results: Iterable[Result]) -> tuple[dict[str, str], dict[str, lis
     keys = dict.fromkeys(key for one in told for key in one)
     same = {key: told[0][key] for key in keys if all(one.get(key) == told[0].get(key) for one in told)}
     return same, {key: [one.get(key, UNDEFINED) for one in told] for key in keys if key not in same}
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trocar.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Any] = {
-        "figure": figure,
-        "signed": _signed,
-        "share": _share,
-        "p": _p,
-        "outcome": outcome_in_words,
-    }
-    environment.filters.update(filters)
-    return environment
 
 
 def _signed(value: float) -> str:

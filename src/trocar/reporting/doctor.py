@@ -7,25 +7,23 @@ holds. Nothing is listed without what it means and how to mend it.
 from __future__ import annotations
 
 import itertools
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trocar import __version__
 from trocar.data.checks import KINDS, CheckReport, Finding
 from trocar.data.checks.findings import Histogram, Kind, SourceSummary
 from trocar.data.files import atomic_write_text
 from trocar.data.records import Source
+from trocar.plain import many
 from trocar.reporting.doctor_pictures import Suspect, heat_map, suspect, thumbnail
 from trocar.reporting.figures import BAR_COLOUR, as_svg
+from trocar.reporting.pages import rendered, write_json
+from trocar.reporting.words import share
 
 SUSPECTS_SHOWN = 6  # of each kind, with pictures
 ROWS_SHOWN = 200  # of each kind, in words; check.json has all
@@ -69,22 +67,18 @@ def write_check(report: CheckReport, sources: Sequence[Source], out: Path, *, pi
     page then says. Raises `UserError` where `out` cannot be written to.
     """
     tree = {"verdict": verdict(report), **report.to_dict()}
-    atomic_write_text(out / "check.json", json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(tree, out / "check.json")
     kinds = [_kind(name, found, sources, pictures) for name, found in report.by_kind.items()]
     shown = [_source(summary, source, pictures) for summary, source in zip(report.sources, sources, strict=True)]
-    page = (
-        _environment()
-        .get_template("doctor.html")
-        .render(
-            report=report,
-            verdict=verdict(report),
-            kinds=kinds,
-            sources=shown,
-            pictures=pictures,
-            rows_shown=ROWS_SHOWN,
-            version=__version__,
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        )
+    page = rendered(
+        "doctor.html",
+        {"share": share, "many": many},
+        report=report,
+        verdict=verdict(report),
+        kinds=kinds,
+        sources=shown,
+        pictures=pictures,
+        rows_shown=ROWS_SHOWN,
     )
     atomic_write_text(out / "check.html", page)
     return out / "check.html"
@@ -95,14 +89,14 @@ def verdict(report: CheckReport) -> str:
     records = sum(source.records for source in report.sources)
     usable = sum(source.read for source in report.sources)
     if report.errors:
-        first = f"{_many(len(report.errors), 'error')}: mend them before training. "
+        first = f"{many(len(report.errors), 'error')}: mend them before training. "
     else:
         first = "No errors: every record can be used. "
     suspect_kinds = [KINDS[name].title.lower() for name in report.by_kind if KINDS[name].severity == "warning"]
-    second = f"{usable} of {_many(records, 'record')} could be read and fit together."
+    second = f"{usable} of {many(records, 'record')} could be read and fit together."
     if not suspect_kinds:
         return f"{first}{second} Nothing suspicious was found."
-    return f"{first}{second} {_many(len(report.warnings), 'warning')} to look at: {', '.join(suspect_kinds)}."
+    return f"{first}{second} {many(len(report.warnings), 'warning')} to look at: {', '.join(suspect_kinds)}."
 
 
 def _kind(name: str, found: list[Finding], sources: Sequence[Source], pictures: bool) -> KindShown:
@@ -155,20 +149,3 @@ def _histogram_svg(histogram: Histogram) -> str:
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     return as_svg(figure, f"{histogram.title}: how many records, median {histogram.median:.2f}")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trocar.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["share"] = lambda value: "\N{EN DASH}" if math.isnan(value) else f"{value:.2%}"
-    environment.filters["many"] = _many
-    return environment
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -7,14 +7,9 @@ null (JSON) or blank (CSV) and are counted. What was not looked at has no sectio
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
-import jinja2
-
-from trocar import __version__
 from trocar.data.files import atomic_write_text
 from trocar.evaluation import Evaluation
 from trocar.metrics.frames import FrameScores
@@ -31,6 +26,7 @@ from trocar.reporting.figures import (
     threshold_svg,
 )
 from trocar.reporting.galleries import Gallery, draw_galleries, places
+from trocar.reporting.pages import rendered, write_json
 from trocar.reporting.table import DISTANCES, distance_digits, frame_table, per_image_csv, score_names
 from trocar.reporting.words import verdict
 
@@ -48,7 +44,7 @@ def write_report(
     holds figures and names only. Raises `UserError` where `out` cannot be written to.
     """
     tree = without_nan({"verdict": verdict(evaluation), **evaluation.as_dict()})
-    atomic_write_text(out / "report.json", json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(tree, out / "report.json")
     atomic_write_text(out / "per_image.csv", per_image_csv(evaluation.rows))
     galleries = draw_galleries(evaluation, panel_thresholds) if pictures else []
     atomic_write_text(out / "report.html", _page(evaluation, galleries))
@@ -56,37 +52,33 @@ def write_report(
 
 
 def _page(evaluation: Evaluation, galleries: Sequence[Gallery]) -> str:
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            title=_title(evaluation),
-            folds_are_groups=_folds_are_groups(evaluation.rows),
-            verdict=verdict(evaluation),
-            evaluation=evaluation,
-            summary=evaluation.summary,
-            score_names=score_names(evaluation.ruler),
-            distances=DISTANCES,
-            figures=_distributions(evaluation),
-            strata=_by_trait(evaluation.strata),
-            definitions={name: trait.definition for name, trait in TRAITS.items()},
-            nsd_tolerance=str(evaluation.ruler),
-            distance_digits=distance_digits(evaluation.ruler),
-            threshold_figures={
-                fold: threshold_svg(choice, words.side_in_words(evaluation.side))
-                for fold, choice in evaluation.thresholds.items()
-            },
-            reliability_figure=reliability_svg(evaluation.calibration) if evaluation.calibration else "",
-            risk_figure=risk_coverage_svg(evaluation.failure)
-            if evaluation.failure and evaluation.failure.risk_coverage
-            else "",
-            promises=_promises(evaluation),
-            galleries=galleries,
-            curves={fold: curve_svgs(log) for fold, log in evaluation.curves.items() if log},
-            table=frame_table(evaluation.rows, places(galleries), evaluation.ruler),
-            version=__version__,
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        )
+    return rendered(
+        "report.html",
+        {"figure": words.figure, "share": words.share, "side": words.side_in_words},
+        title=_title(evaluation),
+        folds_are_groups=_folds_are_groups(evaluation.rows),
+        verdict=verdict(evaluation),
+        evaluation=evaluation,
+        summary=evaluation.summary,
+        score_names=score_names(evaluation.ruler),
+        distances=DISTANCES,
+        figures=_distributions(evaluation),
+        strata=_by_trait(evaluation.strata),
+        definitions={name: trait.definition for name, trait in TRAITS.items()},
+        nsd_tolerance=str(evaluation.ruler),
+        distance_digits=distance_digits(evaluation.ruler),
+        threshold_figures={
+            fold: threshold_svg(choice, words.side_in_words(evaluation.side))
+            for fold, choice in evaluation.thresholds.items()
+        },
+        reliability_figure=reliability_svg(evaluation.calibration) if evaluation.calibration else "",
+        risk_figure=risk_coverage_svg(evaluation.failure)
+        if evaluation.failure and evaluation.failure.risk_coverage
+        else "",
+        promises=_promises(evaluation),
+        galleries=galleries,
+        curves={fold: curve_svgs(log) for fold, log in evaluation.curves.items() if log},
+        table=frame_table(evaluation.rows, places(galleries), evaluation.ruler),
     )
 
 
@@ -127,17 +119,3 @@ def _folds_are_groups(rows: Sequence[FrameScores]) -> bool:
     """Whether each fold scores one group: two tables would then say the same."""
     pairs = {(row.fold, row.group) for row in rows}
     return len(pairs) == len({fold for fold, _ in pairs}) == len({group for _, group in pairs})
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trocar.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = words.figure
-    environment.filters["share"] = words.share
-    environment.filters["side"] = words.side_in_words
-    return environment

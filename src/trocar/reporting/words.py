@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from trocar.evaluation import Evaluation
 from trocar.metrics.summary import worst_first
+from trocar.plain import many
+
+if TYPE_CHECKING:
+    from trocar.evaluation import Evaluation
 
 UNDEFINED = "\N{EN DASH}"  # in the page
 
@@ -56,8 +60,3 @@ def share(value: float) -> str:
 def side_in_words(side: str) -> str:
     """A side of the split for a reader."""
     return {"test": "test side", "train": "training side", "val": "validation side"}.get(side, side)
-
-
-def many(count: int, what: str) -> str:
-    """A count of things, their name with an s where there is not one."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -21,6 +21,7 @@ from trocar.data.checks.masks import unpack_place
 from trocar.data.checks.outline import Outline
 from trocar.data.checks.picture import GRID_HW, unpack_marks
 from trocar.data.records import IGNORE, Record, Source
+from trocar.plain import many
 
 BLANK = 2.0  # deviation of the grey levels below which a frame is one even colour
 DARK = 45  # grey levels that 95 % of the view do not exceed
@@ -132,7 +133,7 @@ def _judge_marks(found: _Found, facts: Sequence[Facts]) -> None:
         beside.sort(key=lambda pair: -pair[1])
         found.add(
             "text",
-            f"{_many(len(beside), 'frame')} with text or marks in the black surround",
+            f"{many(len(beside), 'frame')} with text or marks in the black surround",
             _some([record.name for record, _ in beside]),
             "look whether it names a patient; paint it black before the data leaves the house",
             [record for record, _ in beside],
@@ -149,7 +150,7 @@ def _judge_marks(found: _Found, facts: Sequence[Facts]) -> None:
     if static.any():
         found.add(
             "text",
-            f"bright marks stand in the same place of {_many(len(seen), 'frame')}, {_place(static)}: text or a logo?",
+            f"bright marks stand in the same place of {many(len(seen), 'frame')}, {_place(static)}: text or a logo?",
             _some([record.name for record, _ in seen]),
             "look whether it names a patient; paint it black, or crop it off, in training and in use alike",
             [record for record, _ in seen[:: max(1, len(seen) // 8)]],
@@ -198,14 +199,14 @@ def _judge_masks(found: _Found, facts: Sequence[Facts]) -> None:
         pixels, holes = sum(hole[0] for hole in with_holes), sum(hole[1] for hole in with_holes)
         found.add(
             "holes",
-            f"{_many(len(with_holes), 'mask')} with {_many(holes, 'tiny hole')}, {_many(pixels, 'pixel')} in all",
+            f"{many(len(with_holes), 'mask')} with {many(holes, 'tiny hole')}, {many(pixels, 'pixel')} in all",
             _some([f"{record.name} ({holes})" for _, holes, record in with_holes]),
             "fill them, unless tissue is seen through them",
             [record for _, _, record in with_holes],
         )
     for record, mask in pairs:
         if mask and mask.specks:
-            what = f"{_many(mask.specks, 'speck')} of mask, {_many(mask.speck_pixels, 'pixel')} in all"
+            what = f"{many(mask.specks, 'speck')} of mask, {many(mask.speck_pixels, 'pixel')} in all"
             mend = "take away what is no instrument: pieces below 0.005 % of the frame are seldom meant"
             found.add("specks", what, None, mend, [record], mask.speck_pixels)
 
@@ -289,7 +290,7 @@ def _judge_classes(found: _Found, facts: Sequence[Facts]) -> None:
             f"class {name} is in no mask"
             if not showing
             else (
-                f"class {name} is rare: in {_many(len(showing), 'record')} of {len(usable)}, "
+                f"class {name} is rare: in {many(len(showing), 'record')} of {len(usable)}, "
                 f"{pixels / labelled:.3%} of the labelled pixels"
             )
         )
@@ -478,10 +479,6 @@ def _outliers(values: NDArray[np.float64], enough: int) -> NDArray[np.bool_]:
     middle = np.median(values)
     deviation = 1.4826 * np.median(np.abs(values - middle))
     return np.asarray(values - middle > OUTLIER * deviation, dtype=np.bool_)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
