@@ -23,7 +23,7 @@ from trocar.data.files import read_image
 from trocar.data.records import IGNORE, Record, Side, Source
 from trocar.data.sources import research
 from trocar.data.sources.encoding import BINARY_CLASSES
-from trocar.data.sources.listing import Listing, natural, pair
+from trocar.data.sources.listing import Listing, pair
 from trocar.errors import UserError
 
 TYPES = {  # classes of the second task, by the labels they join
@@ -74,7 +74,7 @@ def read(root: Path, settings: DataSettings) -> Listing:
         dataset="cadis",
         root=root,
         classes=classes,
-        records=tuple(sorted(records, key=lambda record: (natural(record.group), record.frame or 0, record.name))),
+        records=research.in_time_order(records),
         official=research.official({record.name: _side(record.group) for record in records}),
         mask_encoding="labels 0 to 35; "
         + ("7 to 35 are instruments" if len(classes) == 2 else "rare tools are ignored"),

@@ -20,7 +20,7 @@ from trocar.config import DataSettings
 from trocar.data.files import read_image
 from trocar.data.records import IGNORE, Record, Source
 from trocar.data.sources import research
-from trocar.data.sources.listing import Listing, files_by_stem, natural, pair
+from trocar.data.sources.listing import Listing, files_by_stem, pair
 from trocar.errors import UserError
 
 LABELS = {31: "grasper", 32: "l-hook-electrocautery"}
@@ -57,7 +57,7 @@ def read(root: Path, settings: DataSettings) -> Listing:
         dataset="cholecseg8k",
         root=root,
         classes=classes,
-        records=tuple(sorted(records, key=lambda record: (natural(record.group), record.frame or 0, record.name))),
+        records=research.in_time_order(records),
         mask_encoding="watershed labels: 31 grasper, 32 L-hook, 0 and 255 ignored, others background",
         notes=("frames of a video follow each other at 25 a second: neighbours are nearly the same image",),
     )

@@ -29,7 +29,7 @@ from trocar.data.files import read_image, read_mask_file
 from trocar.data.records import IGNORE, ImageArray, MaskArray, Record, Side, Source
 from trocar.data.sources import research
 from trocar.data.sources.encoding import BINARY_CLASSES
-from trocar.data.sources.listing import Listing, files_by_stem, natural, several
+from trocar.data.sources.listing import Listing, files_by_stem, several
 from trocar.errors import UserError
 
 CROP_XYWH = (320, 28, 1280, 1024)  # of a frame of 1920x1080
@@ -103,7 +103,7 @@ def read(root: Path, settings: DataSettings) -> Listing:
         dataset="endovis17",
         root=root,
         classes=classes,
-        records=tuple(sorted(records, key=lambda record: (natural(record.group), record.frame or 0, record.name))),
+        records=research.in_time_order(records),
         official=lists,
         mask_encoding=_WORDS[settings.target],
         notes=tuple(notes),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trocar.data.files import read_mask_file
-from trocar.data.records import IGNORE, SIDES, MaskArray, Side
+from trocar.data.records import IGNORE, SIDES, MaskArray, Record, Side
 from trocar.data.sources.encoding import as_grey
 from trocar.data.sources.listing import files_by_stem, hidden, natural
 from trocar.errors import UserError
@@ -68,6 +68,11 @@ def number_in(text: str) -> int | None:
 def side_of(parts: Iterable[str]) -> Side | None:
     """The side that a folder's name begins with, whatever its case: train, val or test."""
     return next((side for part in parts for side in SIDES if part.lower().startswith(side)), None)
+
+
+def in_time_order(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Groups together, in each by frame number."""
+    return tuple(sorted(records, key=lambda record: (natural(record.group), record.frame or 0, record.name)))
 
 
 def official(sides: Mapping[str, Side | None]) -> dict[Side, tuple[str, ...]] | None:

@@ -25,7 +25,7 @@ from trocar.config import DataSettings
 from trocar.data.files import read_image
 from trocar.data.records import ImageArray, Record, Side, Source
 from trocar.data.sources import research
-from trocar.data.sources.listing import Listing, natural, pair
+from trocar.data.sources.listing import Listing, pair
 from trocar.data.video_frames import read_frame
 from trocar.errors import UserError
 
@@ -82,7 +82,7 @@ def read(root: Path, settings: DataSettings) -> Listing:
         dataset="sar-rarp50",
         root=root,
         classes=classes,
-        records=tuple(sorted(records, key=lambda record: (natural(record.group), record.frame or 0, record.name))),
+        records=research.in_time_order(records),
         official=research.official(sides),
         mask_encoding="labels 0 to 9",
         notes=(objects,) if settings.target == "instrument" else (),
