@@ -28,7 +28,7 @@ def test_errors_survive_pickling_between_processes() -> None:
 
 
 def test_progress_of_a_second_fold_begins_anew() -> None:
-    with console.TrainingProgress() as watcher:
+    with console.Bars() as watcher:
         for _ in range(2):
             for done in range(1, 4):
                 watcher.preparing("training frames", done, 3)

@@ -177,7 +177,7 @@ def fetch(
         else:
             show_known(fetching.KNOWN)
         return
-    with console.TrainingProgress() as watcher:
+    with console.Bars() as watcher:
         fetched = fetching.fetch(name, out, archive=archive, watcher=watcher)
     if json:
         console.print_json(fetched.to_dict())

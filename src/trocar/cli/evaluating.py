@@ -172,7 +172,7 @@ def figures(
     split: Annotated[Path | None, Option(help="split file; without one frames are taken from all records")] = None,
     side: Annotated[Literal["train", "val", "test"], Option(help="side of the split that is shown")] = "test",
     thresholds: Annotated[
-        list[float] | None, Option("--threshold", min=0, max=1, help="of a panel; repeatable")
+        list[float] | None, Option("--threshold", min=0, max=1, help="of a panel; may be repeated")
     ] = None,
     frames: Annotated[int, Option(min=1, max=20, help="how many, evenly over the records")] = 4,
     out: Annotated[Path, Option(help="where the PNG files go")] = Path("figures"),

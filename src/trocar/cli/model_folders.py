@@ -68,7 +68,7 @@ def export(
         raise UserError("--int8 and --precision name two arithmetics", mend="leave one of them out")
     folder = resolve_model(model)
     opened = None if data is None else open_records(data, overrides, run=folder.parent)
-    with console.TrainingProgress() as watcher:
+    with console.Bars() as watcher:
         made = export_model(
             folder,
             to=to,

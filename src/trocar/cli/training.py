@@ -50,7 +50,7 @@ def train(
     from trocar import training
     from trocar.console.train import show_training
 
-    with console.TrainingProgress() as watcher:
+    with console.Bars() as watcher:
         if resume is not None:
             if any((recipe, data, overrides, fold, out, start_from)):
                 raise UserError("--resume goes on with a run as it was begun", mend="leave all other options out")
@@ -94,7 +94,7 @@ def demo(
     from trocar import demo as whole_way
     from trocar.console.evaluate import show_demo
 
-    with console.TrainingProgress() as watcher:
+    with console.Bars() as watcher:
         result = whole_way.demo(out, preset=preset, device=device, seed=seed, watcher=watcher)
     if json:
         console.print_json({**result.paths(), **result.evaluation.as_dict()})

@@ -56,7 +56,7 @@ def print_json(document: Any) -> None:
 
 def say(text: str) -> None:
     """One line on stderr: what one wants to know before the work is done."""
-    err.print(text, markup=False, soft_wrap=True)
+    tell(text, err)
 
 
 @contextmanager
@@ -67,14 +67,14 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class TrainingProgress(Watcher):
-    """Progress of a training: a bar for preparing, one for the steps with time left, a line for each epoch."""
+class Bars(Watcher):
+    """Shows long work: a bar for each kind of preparing, one for the steps of a training, a line for each epoch."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Bars:
         self._bar = _bar()
         self._bar.start()
         return self
@@ -85,7 +85,7 @@ class TrainingProgress(Watcher):
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
-        err.print(text, markup=False, soft_wrap=True)
+        say(text)
 
     def preparing(self, what: str, done: int, total: int) -> None:
         """Advance the bar of this kind of frames."""
@@ -112,10 +112,15 @@ class TrainingProgress(Watcher):
             self._bar.update(self._tasks[key], visible=False)
 
 
+def tell(text: str, to: Console = out) -> None:
+    """One line on stdout, however long, as it is: a path can be copied."""
+    to.print(text, markup=False, soft_wrap=True)
+
+
 def show_files(paths: Sequence[Path]) -> None:
     """One path a line."""
     for path in paths:
-        out.print(str(path), markup=False, soft_wrap=True)
+        tell(str(path))
 
 
 def figure(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from trocar.console import out
+from trocar.console import out, tell
 
 if TYPE_CHECKING:
     from trocar.caching import Cache, Entry
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show_cache(cache: Cache) -> None:
     """What is kept, a line each, and the size of all."""
-    out.print(f"folder: {cache.folder}", markup=False, soft_wrap=True)
+    tell(f"folder: {cache.folder}")
     if cache.entries:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("kind", "size", "frames", "used", "about"):
@@ -26,7 +26,7 @@ def show_cache(cache: Cache) -> None:
             table.add_row(entry.kind, _size(entry.bytes), rows, _ago(entry.used), entry.about)
         out.print(table)
     free = "" if cache.free is None else f"; {_size(cache.free)} free on that disk"
-    out.print(f"in all: {_size(cache.bytes)}{free}", markup=False, soft_wrap=True)
+    tell(f"in all: {_size(cache.bytes)}{free}")
 
 
 def show_cleared(cache: Cache) -> None:
@@ -35,12 +35,12 @@ def show_cleared(cache: Cache) -> None:
     _list("left, as it is in use or may not be removed", cache.in_use)
     if not cache.removed and not cache.in_use:
         out.print("nothing to remove")
-    out.print(f"left: {_size(cache.bytes)} in {cache.folder}", markup=False, soft_wrap=True)
+    tell(f"left: {_size(cache.bytes)} in {cache.folder}")
 
 
 def _list(what: str, entries: Sequence[Entry]) -> None:
     for entry in entries:
-        out.print(f"{what}: {entry.kind}, {entry.about}, {_size(entry.bytes)}", markup=False, soft_wrap=True)
+        tell(f"{what}: {entry.kind}, {entry.about}, {_size(entry.bytes)}")
 
 
 def _size(count: int) -> str:

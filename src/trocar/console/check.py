@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from trocar.console import out, percent
+from trocar.console import out, percent, tell
 
 if TYPE_CHECKING:
     from trocar.data.checks import CheckReport
@@ -44,15 +44,15 @@ def show_check(report: CheckReport, page: Path | None = None) -> None:
         out.print(_table_of_kinds(report))
     for found in report.by_kind.values():
         for finding in found[:FINDINGS_SHOWN]:
-            out.print(str(finding), markup=False, soft_wrap=True)
+            tell(str(finding))
         if len(found) > FINDINGS_SHOWN:
             more = f"  and {len(found) - FINDINGS_SHOWN} more of this kind: --json lists all, --out shows them"
-            out.print(more, markup=False, soft_wrap=True)
+            tell(more)
     if report.remembered:
         out.print(f"{report.remembered} records have not changed since they were last checked, and were not read again")
     out.print(f"errors: {len(report.errors)}, warnings: {len(report.warnings)}")
     if page is not None:
-        out.print(f"page: {page}", markup=False, soft_wrap=True)
+        tell(f"page: {page}")
 
 
 def _table_of_kinds(report: CheckReport) -> Table:

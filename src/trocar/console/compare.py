@@ -9,7 +9,7 @@ from rich.table import Table
 
 from trocar.comparing import Comparison
 from trocar.comparing.words import p_in_words, score_in_words
-from trocar.console import figure, out
+from trocar.console import figure, out, tell
 
 FRAMES_SHOWN = 5  # that changed most
 
@@ -19,7 +19,7 @@ def show_comparison(comparison: Comparison, page: Path | None) -> None:
     for sentence in comparison.verdicts:
         out.print(sentence, markup=False)
     for warning in comparison.warnings:
-        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        tell(f"warning: {warning}")
     out.print(_results(comparison))
     if len(comparison.pairs) > 1:
         out.print(_pairs(comparison))
@@ -27,14 +27,14 @@ def show_comparison(comparison: Comparison, page: Path | None) -> None:
         if one.check.possible:  # the others are among the warnings
             out.print(one.verdict, markup=False)
     for note in comparison.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        tell(f"note: {note}")
     changed = [frame for frame in comparison.frames[:FRAMES_SHOWN] if frame.change > 0]
     if changed and comparison.pairs:
         out.print(f"changed most, {', '.join(one.name for one in comparison.standings)}:", markup=False)
     for frame in changed if comparison.pairs else ():
-        out.print(f"  {frame.record}  {'  '.join(map(figure, frame.scores))}", markup=False, soft_wrap=True)
+        tell(f"  {frame.record}  {'  '.join(map(figure, frame.scores))}")
     if page is not None:
-        out.print(f"page: {page}", markup=False, soft_wrap=True)
+        tell(f"page: {page}")
 
 
 def _results(comparison: Comparison) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trocar.console import out
+from trocar.console import tell
 
 if TYPE_CHECKING:
     from trocar.data.convert import Conversion
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def show_converted(made: Conversion) -> None:
     """How much was written and where, and what a user should know."""
     for note in made.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        tell(note)
     images = ", ".join(f"{count} {how}" for how, count in made.images.items())
     text = f"{made.records} records, {made.areas} areas, images {images}: {made.to} in {made.out}"
-    out.print(text, markup=False, soft_wrap=True)
+    tell(text)
 
 
 def show_conversion(model: Path, notes: Sequence[str]) -> None:
     """Where the model is, and what was concluded rather than read."""
     for note in notes:
-        out.print(note, markup=False, soft_wrap=True)
-    out.print(f"model: {model}", markup=False, soft_wrap=True)
+        tell(note)
+    tell(f"model: {model}")

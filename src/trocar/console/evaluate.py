@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from trocar.console import figure, out
+from trocar.console import figure, out, tell
 
 if TYPE_CHECKING:
     from trocar.demo import DemoResult
@@ -20,7 +20,7 @@ def show_evaluation(evaluation: Evaluation, report: Path, card: Path | None = No
 
     out.print(verdict(evaluation), markup=False)
     for warning in evaluation.warnings:
-        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        tell(f"warning: {warning}")
     table = Table(box=None, pad_edge=False)
     for column in ("", "mean, with its interval", "median", "5th percentile", "frames"):
         table.add_column(column, no_wrap=True)
@@ -34,13 +34,13 @@ def show_evaluation(evaluation: Evaluation, report: Path, card: Path | None = No
             str(estimates.n),
         )
     out.print(table)
-    out.print(f"report: {report}", markup=False, soft_wrap=True)
+    tell(f"report: {report}")
     if card is not None:
-        out.print(f"on the card of {card}", markup=False, soft_wrap=True)
+        tell(f"on the card of {card}")
 
 
 def show_demo(result: DemoResult) -> None:
     """Figures and places of everything the demo made."""
     show_evaluation(result.evaluation, result.report)
     for what, path in result.paths().items():
-        out.print(f"{what}: {path}", markup=False, soft_wrap=True)
+        tell(f"{what}: {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trocar.console import out
+from trocar.console import tell
 
 if TYPE_CHECKING:
     from trocar.export import Exported
@@ -23,4 +23,4 @@ def show_exported(made: Exported) -> None:
     if made.export.precision == "int8":
         lines.append(f"layers in float, where int8 cost most: {', '.join(made.export.in_float) or 'none'}")
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        tell(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trocar.console import out
+from trocar.console import tell
 from trocar.data.fetching.lock import lock_path
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def show_known(sets: Sequence[KnownSet]) -> None:
     """One line a set."""
     for one in sets:
         how = f"downloads {one.about_mb} MB" if one.url else "by hand"
-        out.print(f"{one.name:20}{how:20}{one.page}", markup=False, soft_wrap=True)
-    out.print("`trocar fetch SET` downloads it, or says how to get it and how it is to lie on disk", soft_wrap=True)
+        tell(f"{one.name:20}{how:20}{one.page}")
+    tell("`trocar fetch SET` downloads it, or says how to get it and how it is to lie on disk")
 
 
 def show_fetched(fetched: Fetched) -> None:
@@ -38,4 +38,4 @@ def show_fetched(fetched: Fetched) -> None:
         f"next: trocar check {fetched.out}",
     ]
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        tell(line)

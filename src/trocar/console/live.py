@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from trocar.console import err, out
+from trocar.console import out, say
+from trocar.plain import many
 
 if TYPE_CHECKING:
     from trocar.live import LiveSummary
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 def announce(url: str) -> None:
     """Say on stderr where the page is."""
-    err.print(f"open {url} in a browser on this machine; Ctrl-C ends it", markup=False, soft_wrap=True)
-    err.print("For research only. Not a medical device.", markup=False)
+    say(f"open {url} in a browser on this machine; Ctrl-C ends it")
+    say("For research only. Not a medical device.")
 
 
 def show_live(summary: LiveSummary) -> None:
@@ -42,9 +43,9 @@ def _rows(summary: LiveSummary) -> dict[str, str]:
     if summary.lost or summary.damaged:
         rows["broken"] = f"{summary.lost} frames could not be decoded, {summary.damaged} were damaged"
     if summary.reconnections:
-        rows["connection"] = f"lost and made again {summary.reconnections} times"
+        rows["connection"] = f"lost and made again {many(summary.reconnections, 'time')}"
     if summary.smoothing != "none":
-        rows["smoothing"] = f"{summary.smoothing}; began anew {summary.cuts} times"
+        rows["smoothing"] = f"{summary.smoothing}; began anew {many(summary.cuts, 'time')}"
     if recording := summary.recording:
         missed = f"; {recording['missed']} shown frames are not in it" if recording["missed"] else ""
         rows["recording"] = f"{recording['file']}, {recording['frames']} frames{missed}"

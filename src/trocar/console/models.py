@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from trocar.console import figure, out
+from trocar.console import figure, out, tell
 from trocar.inventory import ModelEntry
 from trocar.sizes import shown_size
 
@@ -28,10 +28,10 @@ def show_models(entries: Sequence[ModelEntry]) -> None:
     out.print(table)
     for entry in entries:
         if entry.licence:  # too long for a column
-            out.print(f"licence: {entry.name}: {entry.licence}", markup=False, soft_wrap=True)
+            tell(f"licence: {entry.name}: {entry.licence}")
     for entry in entries:
         if entry.problem is not None:
-            out.print(f"damaged: {entry.name}: {entry.problem}", markup=False, soft_wrap=True)
+            tell(f"damaged: {entry.name}: {entry.problem}")
 
 
 def _row(entry: ModelEntry) -> tuple[str, ...]:

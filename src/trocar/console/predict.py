@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trocar.console import out
+from trocar.console import out, tell
 from trocar.plain import many
 
 if TYPE_CHECKING:
@@ -27,20 +27,16 @@ def show_predictions(summary: PredictionSummary, folder: Path, to: Console = out
         if one.lost_frames or one.damaged_frames or not one.complete:
             end = "" if one.complete else "; it cannot be read to its end"
             text = f"warning: {one.file}: {many(one.lost_frames, 'frame')} lost, {one.damaged_frames} damaged{end}"
-            to.print(text, markup=False, soft_wrap=True)
+            tell(text, to)
         if one.sound and "left out" in one.sound:
-            to.print(f"warning: {one.file}: sound {one.sound}", markup=False, soft_wrap=True)
+            tell(f"warning: {one.file}: sound {one.sound}", to)
         if one.reconnections:
-            to.print(
-                f"warning: {one.file}: connected again {many(one.reconnections, 'time')}",
-                markup=False,
-                soft_wrap=True,
-            )
+            tell(f"warning: {one.file}: connected again {many(one.reconnections, 'time')}", to)
     for what in _written(summary):
-        to.print(f"{what}: {folder / what}", markup=False, soft_wrap=True)
+        tell(f"{what}: {folder / what}", to)
     if (folder / "frames.jsonl").is_file():  # one of an earlier prediction was removed
-        to.print(f"a line for each frame: {folder / 'frames.jsonl'}", markup=False, soft_wrap=True)
-    to.print(f"list of all: {folder / 'predictions.json'}", markup=False, soft_wrap=True)
+        tell(f"a line for each frame: {folder / 'frames.jsonl'}", to)
+    tell(f"list of all: {folder / 'predictions.json'}", to)
 
 
 def _written(summary: PredictionSummary) -> list[str]:
@@ -63,8 +59,8 @@ def _show_quality(summary: PredictionSummary, frames: int, to: Console) -> None:
     unknown = sum(one.quality is None for one in images) + sum(one.frame_quality.count(None) for one in videos)
     text = f"{marked} of {frames} frames to look at (quality under {summary.quality_limit:.3f}; see predictions.json)"
     empty = f"; {unknown} in which nothing was found have no quality" if unknown else ""
-    to.print(text + empty, markup=False, soft_wrap=True)
+    tell(text + empty, to)
     otherwise = " and ".join(summary.unlike_fitting)
     promise = "the limit was fitted on the model's validation frames; elsewhere it is a hint"
     promise = f"the limit promises nothing {otherwise}: here it is a hint" if otherwise else promise
-    to.print(promise, markup=False, soft_wrap=True)  # the whole of it is in predictions.json and docs/predict.md
+    tell(promise, to)  # the whole of it is in predictions.json and docs/predict.md

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from trocar.console import out
+from trocar.console import out, tell
 from trocar.data.leakage import WORDS, Audit
 from trocar.data.records import SIDES
 from trocar.data.splits import Split
@@ -31,15 +31,15 @@ def show_split(split: Split, path: Path) -> None:
         out.print(f"and {len(split.folds) - FOLDS_SHOWN} more folds")
     for what, text in (("cuts groups", split.cut_groups), ("leaks", split.shared_records)):
         if text is not None:
-            out.print(f"warning: {what}: {text}", markup=False, soft_wrap=True)
+            tell(f"warning: {what}: {text}")
     for note in split.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
-    out.print(f"split: {path}", markup=False, soft_wrap=True)
+        tell(f"note: {note}")
+    tell(f"split: {path}")
 
 
 def show_audit(audit: Audit, page: Path | None) -> None:
     """Verdict, what stands on two sides, the clearest near-duplicates, notes, the place of the page."""
-    out.print(audit.verdict, markup=False, soft_wrap=True)
+    tell(audit.verdict)
     table = Table(box=None, pad_edge=False)
     table.add_column("fold", overflow="fold")
     for column in ("judged", "against"):
@@ -54,12 +54,12 @@ def show_audit(audit: Audit, page: Path | None) -> None:
     if len(audit.crossings) > 3 * FOLDS_SHOWN:
         out.print(f"and {len(audit.crossings) - 3 * FOLDS_SHOWN} more rows: --json lists all")
     for sentence in audit.findings:
-        out.print(f"leak: {sentence}", markup=False, soft_wrap=True)
+        tell(f"leak: {sentence}")
     for crossing in audit.leaks:
         for twin in crossing.twins[:TWINS_SHOWN]:
             text = f"  {WORDS[crossing.judged]} {twin.judged} is nearly {WORDS[crossing.seen]} {twin.seen}"
-            out.print(text, markup=False, soft_wrap=True)
+            tell(text)
     for note in audit.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        tell(f"note: {note}")
     if page is not None:
-        out.print(f"page: {page}", markup=False, soft_wrap=True)
+        tell(f"page: {page}")
