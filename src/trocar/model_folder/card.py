@@ -21,7 +21,7 @@ class Scores(Settings):
     loss: float | None = Field(None, description="mean of the training loss")
     dice: float | None = Field(None, description="mean over images of Dice at the threshold")
     jaccard: float | None = Field(None, description="mean over images of Jaccard at the threshold")
-    undefined: NonNegativeInt = Field(0, description="images left out of the means: neither mask has an instrument")
+    undefined: NonNegativeInt = Field(0, description="images left out of the means: they show no instrument")
     threshold: Fraction | None = Field(None, description="probability from which a pixel is instrument; null: argmax")
     resolution: str = Field("native size", description="at what size, in words")
 

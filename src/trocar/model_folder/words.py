@@ -109,7 +109,7 @@ A pixel is of its most probable class ({{ card.threshold_from }}).
  {{- " " }}{{ s.undefined }} | {{ s.threshold | figure }} | {{ s.resolution }} |
 {% endfor %}
 
-Dice and Jaccard are means over images; an image whose mask and prediction are both empty is undefined and left out.
+Dice and Jaccard are means over images; an image that shows no instrument is undefined and left out.
 The threshold and the epoch were chosen with the val side, so its figures flatter; the train side was learnt. Neither
 says how the model does elsewhere: for that, `trocar evaluate` on data it has never seen.
 {% else %}
