@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -251,6 +252,17 @@ def test_a_damaged_checkpoint_is_named(recipe: Recipe, tmp_path: Path) -> None:
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot read the checkpoint"):
         resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_a_stop_before_the_first_step_says_how_to_go_on(recipe: Recipe, tmp_path: Path, folds: bool) -> None:
+    class StopEarly(Watcher):
+        def preparing(self, what: str, done: int, total: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    begin = train_folds if folds else train
+    with pytest.raises(Interrupted, match=f"go on with: trocar train --resume {re.escape(str(tmp_path / 'run'))}$"):
+        begin(recipe, out=tmp_path / "run", watcher=StopEarly())
 
 
 def test_folds_are_trained_each_and_a_stop_is_resumed(recipe: Recipe, tmp_path: Path) -> None:

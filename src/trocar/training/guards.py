@@ -12,7 +12,7 @@ from trocar.errors import UserError
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training was stopped from outside after it had saved its state. `str()` says how to go on."""
+    """A training was stopped from outside; what it had done is saved. `str()` says how to go on."""
 
 
 @contextmanager

@@ -122,9 +122,13 @@ class Training:
         self.saved_at = time.monotonic()
 
     def run(self) -> RunResult:
-        """Train from the newest checkpoint (or the start) to the model folder."""
+        """Train from the newest checkpoint (or the start) to the model folder. Raises `Interrupted` when stopped."""
         try:
             return self._run()
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:  # where no step is under way: while preparing or finishing
+            raise Interrupted(f"stopped; go on with: trocar train --resume {self.folder}") from None
         finally:
             if self.store is not None:
                 self.store.close()
