@@ -76,7 +76,7 @@ def evaluate(
     from trocar.console.evaluate import show_evaluation
     from trocar.reporting.report import write_report
 
-    opened = open_records(source, overrides, run=model)
+    opened = open_records(source, overrides, model=model)
     with console.counting("scoring") as progress:
         result = evaluation.evaluate(
             opened,

@@ -67,7 +67,7 @@ def export(
     if int8 and precision != "f32":
         raise UserError("--int8 and --precision name two arithmetics", mend="leave one of them out")
     folder = resolve_model(model)
-    opened = None if data is None else open_records(data, overrides, run=folder.parent)
+    opened = None if data is None else open_records(data, overrides, model=folder)
     with console.Bars() as watcher:
         made = export_model(
             folder,

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from trocar.data.records import Source
 
 
-def open_records(source: Path, overrides: list[str] | None, run: Path | None = None) -> Source:
+def open_records(source: Path, overrides: list[str] | None, model: Path | None = None) -> Source:
     """A source as it is to be read: a folder, or the data that a recipe names.
 
-    Without overrides, a folder that a run was trained from is read as that run read it: of several sources, with their
-    common classes and names.
+    Without overrides, a folder that `model` (a run, or the model in it) was trained from is read as that run read it:
+    of several sources, with their common classes and names.
     """
     from trocar.data.joining import open_data
     from trocar.data.sources import open_source
@@ -23,8 +23,9 @@ def open_records(source: Path, overrides: list[str] | None, run: Path | None = N
     if is_recipe(source):
         return open_data(load_recipe(source, overrides or []).data)
     settings = load_recipe(None, overrides or []).data
-    if not overrides and run is not None and (run / "recipe.yaml").is_file():
-        trained = load_recipe(run / "recipe.yaml").data
+    recipe = None if overrides or model is None else _recipe_of(model)
+    if recipe is not None:
+        trained = load_recipe(recipe).data
         if trained.source is not None and Path(trained.source).resolve() == source.resolve():
             settings = trained
         for name, one in trained.sources.items():
@@ -32,6 +33,12 @@ def open_records(source: Path, overrides: list[str] | None, run: Path | None = N
                 exclude = tuple(text for text in trained.exclude if text.startswith(f"{name}/"))
                 return open_data(trained.model_copy(update={"sources": {name: one}, "exclude": exclude}))
     return open_source(source, settings)
+
+
+def _recipe_of(model: Path) -> Path | None:
+    """Recipe of a run, or of the run that a model folder lies in; None where there is none."""
+    run = model.absolute().parent if (model / "model.json").is_file() else model
+    return run / "recipe.yaml" if (run / "recipe.yaml").is_file() else None
 
 
 def open_each(source: Path, overrides: list[str] | None) -> list[Source]:
