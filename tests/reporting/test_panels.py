@@ -11,7 +11,8 @@ from fakes import FakePredictor, make_card, make_source
 from trocar.evaluation import View
 from trocar.evaluation.parts import Guess
 from trocar.metrics.frames import score_frame
-from trocar.reporting.panels import FALSE_COLOUR, MISSED_COLOUR, WIDTH, draw_errors, panels
+from trocar.reporting.panels import FALSE_COLOUR, MISSED_COLOUR, draw_errors, panels
+from trocar.reporting.pictures import PANEL_WIDTH
 
 
 def make_view(*, missing: bool = False, parts: bool = False, index: int = 0) -> View:
@@ -87,10 +88,10 @@ def test_a_frame_without_instrument_tells_what_was_found() -> None:
     assert panels(make_view(index=4), ())[-1].caption == "threshold 0.4, as scored: rightly empty"
 
 
-@pytest.mark.parametrize("width", [WIDTH - 1, 3 * WIDTH])
+@pytest.mark.parametrize("width", [PANEL_WIDTH - 1, 3 * PANEL_WIDTH])
 def test_pictures_are_no_wider_than_a_panel(width: int, tmp_path: Path) -> None:
     image = np.zeros((300, width, 3), np.uint8)
     empty = np.zeros((300, width), np.uint8)
     view = View(score_frame(empty, empty, record="r", group="g"), image, empty, Guess(empty))
     shown = pixels_of(panels(view, ())[0].picture)
-    assert shown.shape[1] == min(width, WIDTH)
+    assert shown.shape[1] == min(width, PANEL_WIDTH)

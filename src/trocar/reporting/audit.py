@@ -13,8 +13,9 @@ from trocar.data.checks import At, Finding
 from trocar.data.files import atomic_write_text
 from trocar.data.leakage import WORDS, Audit, Crossing
 from trocar.data.records import Source
-from trocar.reporting.doctor_pictures import Panel, suspect
+from trocar.reporting.doctor_pictures import suspect
 from trocar.reporting.pages import rendered, write_json
+from trocar.reporting.pictures import Panel
 
 PAIRS_SHOWN = 12  # of each pair of sides, with pictures
 NAMES_SHOWN = 200  # of each list, in words; audit.json has all

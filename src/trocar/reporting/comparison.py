@@ -23,7 +23,8 @@ from trocar.errors import UserError
 from trocar.plain import many, without_nan
 from trocar.reporting.figures import BAR_COLOUR, INK, MOST_GROUPS, VAL_COLOUR, as_svg
 from trocar.reporting.pages import rendered, write_json
-from trocar.reporting.panels import Panel, panels
+from trocar.reporting.panels import panels
+from trocar.reporting.pictures import Panel
 from trocar.reporting.words import UNDEFINED, figure
 
 FRAMES_SHOWN = 8  # with pictures

@@ -5,39 +5,28 @@ Every picture is read anew from its record, so only what the page shows is read.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from trocar.data.checks import At, Finding
 from trocar.data.checks.facts import examine
 from trocar.data.checks.masks import TINY_SHARE
-from trocar.data.files import read_mask_file, shrink
-from trocar.data.preprocess import resize_image
+from trocar.data.files import read_mask_file
 from trocar.data.records import IGNORE, ImageArray, MaskArray, Record, Source
 from trocar.data.sources.encoding import as_colours
 from trocar.errors import UserError
 from trocar.inference.draw import overlay
+from trocar.reporting.pictures import PANEL_WIDTH, Panel, data_uri, picture
 
-PANEL_WIDTH, THUMB_WIDTH = 400, 160  # pixels at most
+THUMB_WIDTH = 160  # pixels at most
 MOST_SHOWN = 4  # records of one finding, such as a set of duplicates
 SUSPECT_COLOUR = (213, 94, 0)  # vermilion of Okabe and Ito
 
 _OF_THE_PICTURE = ("blank", "dark", "bright", "blurred", "text")  # to which the mask adds nothing
 _MAGNIFIED = 40  # pixels of the frame across what is shown enlarged
-_QUALITY = 80  # of JPEG
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture with what stands below it."""
-
-    caption: str
-    picture: str  # data URI
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ def suspect(finding: Finding, sources: Sequence[Source]) -> Suspect:
 def thumbnail(record: Record) -> str | None:
     """A small picture with the mask on it, or None where one of the two cannot be read."""
     pair = _read(record)
-    return None if pair is None else _uri(_narrow(overlay(*pair), THUMB_WIDTH))
+    return None if pair is None else picture(overlay(*pair), THUMB_WIDTH)
 
 
 def heat_map(shares: Sequence[Sequence[float]]) -> str:
@@ -73,7 +62,7 @@ def heat_map(shares: Sequence[Sequence[float]]) -> str:
     levels = np.rint(255 * heat / max(float(heat.max()), 1e-9)).astype(np.uint8)
     smooth = cv2.resize(levels, None, fx=12, fy=12, interpolation=cv2.INTER_CUBIC)
     drawn = cv2.cvtColor(cv2.applyColorMap(smooth, cv2.COLORMAP_CIVIDIS), cv2.COLOR_BGR2RGB)
-    return _uri(np.asarray(drawn, dtype=np.uint8))
+    return data_uri(np.asarray(drawn, dtype=np.uint8))
 
 
 # ------------------------------------------------------------------ kinds of findings
@@ -81,7 +70,7 @@ def heat_map(shares: Sequence[Sequence[float]]) -> str:
 
 def _with_mask(record: Record) -> list[Panel]:
     pair = _read(record)
-    return [] if pair is None else [Panel("mask on the image", _uri(_narrow(overlay(*pair), PANEL_WIDTH)))]
+    return [] if pair is None else [Panel("mask on the image", picture(overlay(*pair)))]
 
 
 def _mirrored(record: Record) -> list[Panel]:
@@ -106,8 +95,7 @@ def _moved(record: Record, flip: Callable[[MaskArray, str], MaskArray] | None) -
     else:
         better, caption = _shift(mask, outline.dx, outline.dy), "mask where it fits better"
     return [
-        Panel(words, _uri(_narrow(overlay(image, drawn), PANEL_WIDTH)))
-        for words, drawn in (("mask as it is", mask), (caption, better))
+        Panel(words, picture(overlay(image, drawn))) for words, drawn in (("mask as it is", mask), (caption, better))
     ]
 
 
@@ -143,7 +131,7 @@ def _tiny(record: Record) -> list[Panel]:
     enlarged = _enlarged(drawn, max(tiny)[1])
     for _, place in tiny:
         cv2.circle(drawn, place, radius, SUSPECT_COLOUR, line)
-    return [Panel("tiny parts ringed", _uri(_narrow(drawn, PANEL_WIDTH))), Panel("the largest, enlarged", enlarged)]
+    return [Panel("tiny parts ringed", picture(drawn)), Panel("the largest, enlarged", enlarged)]
 
 
 def _enlarged(drawn: ImageArray, place: tuple[int, int]) -> str:
@@ -153,7 +141,7 @@ def _enlarged(drawn: ImageArray, place: tuple[int, int]) -> str:
     left, top = (min(max(0, at - side // 2), most - side) for at, most in zip(place, (width, height), strict=True))
     crop = drawn[top : top + side, left : left + side]
     zoomed = cv2.resize(crop, (PANEL_WIDTH, PANEL_WIDTH * 3 // 4), interpolation=cv2.INTER_NEAREST)
-    return _uri(np.asarray(zoomed, dtype=np.uint8))
+    return data_uri(np.asarray(zoomed, dtype=np.uint8))
 
 
 def _stored_mask(record: Record) -> list[Panel]:
@@ -164,7 +152,7 @@ def _stored_mask(record: Record) -> list[Panel]:
     most = int(stored.max())
     caption = "mask as stored" if most == 0 or most >= 64 else f"mask as stored, its values 0 to {most} stretched"
     stretched = stored if most >= 64 else stored * np.uint8(255 // max(most, 1))
-    return [Panel(caption, _uri(_narrow(stretched, PANEL_WIDTH)))]
+    return [Panel(caption, picture(stretched))]
 
 
 def _odd_values(record: Record) -> list[Panel]:
@@ -200,7 +188,7 @@ def _jpeg(record: Record) -> list[Panel]:
             return []
         if pixels is not None:
             stored = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-            return [Panel("mask as stored", _uri(_narrow(stored, PANEL_WIDTH)))]
+            return [Panel("mask as stored", picture(stored))]
     return []
 
 
@@ -227,7 +215,7 @@ def _side_by_side(records: Sequence[Record]) -> list[Panel]:
 
 def _frame(record: Record, caption: str) -> list[Panel]:
     try:
-        return [Panel(caption, _uri(_narrow(record.image(), PANEL_WIDTH)))]
+        return [Panel(caption, picture(record.image()))]
     except UserError:
         return []
 
@@ -241,16 +229,3 @@ def _read(record: Record) -> tuple[ImageArray, MaskArray] | None:
 
 def _record(place: At, sources: Sequence[Source]) -> Record:
     return next(record for record in sources[place.source].records if record.name == place.record)
-
-
-def _narrow(image: ImageArray, width: int) -> ImageArray:
-    if image.shape[1] <= width:
-        return image
-    rough = shrink(image, max(1, image.shape[1] // (2 * width)))
-    return resize_image(rough, (max(1, round(rough.shape[0] * width / rough.shape[1])), width))
-
-
-def _uri(image: NDArray[np.uint8]) -> str:
-    fine, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    assert fine, f"OpenCV cannot encode {image.shape}"
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"

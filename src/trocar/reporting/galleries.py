@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from trocar.evaluation import Evaluation
 from trocar.metrics.frames import FrameScores
 from trocar.metrics.summary import worst_first
-from trocar.reporting.panels import Panel, panels
+from trocar.reporting.panels import panels
+from trocar.reporting.pictures import Panel
 
 WORST_SHOWN, MEDIAN_SHOWN, BEST_SHOWN, EMPTY_SHOWN = 8, 3, 3, 4  # frames with pictures
 

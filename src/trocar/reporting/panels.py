@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from trocar.data.preprocess import resize_image
 from trocar.data.records import IGNORE, ImageArray, MaskArray
 from trocar.evaluation import View
 from trocar.inference.draw import overlay
 from trocar.metrics.overlap import instrument_counts
+from trocar.reporting.pictures import Panel, picture
 
 # RGB of Okabe and Ito (2008), on a grey picture: told apart with any colour vision.
 FALSE_COLOUR, MISSED_COLOUR, FOUND_COLOUR, IGNORED_COLOUR = (213, 94, 0), (86, 180, 233), (255, 255, 255), (0, 0, 0)
-
-WIDTH = 400  # pixels of a panel at most
-QUALITY = 80  # of JPEG
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture with what stands below it."""
-
-    caption: str
-    picture: str  # data URI
-    chosen: bool = False  # whether it is the prediction that was scored
 
 
 def panels(view: View, thresholds: Sequence[float]) -> list[Panel]:
@@ -38,13 +23,13 @@ def panels(view: View, thresholds: Sequence[float]) -> list[Panel]:
     The scored threshold is added where it is missing. Masks without probabilities give one panel; several classes
     one more, with the classes in their colours.
     """
-    shown = [Panel("image", _picture(view.image)), Panel("truth", _picture(overlay(view.image, view.truth)))]
+    shown = [Panel("image", picture(view.image)), Panel("truth", picture(overlay(view.image, view.truth)))]
     guess = view.guess
     if guess.missing:
         return [*shown, Panel("no prediction: counts as empty", _errors(view, guess.mask), chosen=True)]
     if guess.probability is None or guess.threshold is None:
         if guess.mask.max(initial=0) > 1:
-            shown.append(Panel("prediction", _picture(overlay(view.image, guess.mask))))
+            shown.append(Panel("prediction", picture(overlay(view.image, guess.mask))))
         return [*shown, Panel(f"errors, {_dice(view, guess.mask)}", _errors(view, guess.mask), chosen=True)]
     for threshold in sorted({*thresholds, guess.threshold}):
         chosen = threshold == guess.threshold
@@ -73,7 +58,7 @@ def draw_errors(image: ImageArray, pred: MaskArray, truth: MaskArray) -> ImageAr
 
 
 def _errors(view: View, mask: MaskArray) -> str:
-    return _picture(draw_errors(view.image, mask, view.truth))
+    return picture(draw_errors(view.image, mask, view.truth))
 
 
 def _dice(view: View, mask: MaskArray) -> str:
@@ -81,13 +66,3 @@ def _dice(view: View, mask: MaskArray) -> str:
     if counts.true:
         return f"Dice {counts.dice:.3f}"
     return f"{counts.predicted} pixels falsely found" if counts.predicted else "rightly empty"
-
-
-def _picture(image: NDArray[np.uint8]) -> str:
-    """The image, shrunk to the width of a panel, as a JPEG in a data URI."""
-    height, width = image.shape[:2]
-    if width > WIDTH:
-        image = resize_image(image, (max(1, round(height * WIDTH / width)), WIDTH))
-    fine, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert fine, f"OpenCV cannot encode {image.shape}"
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode('ascii')}"

@@ -30,13 +30,14 @@ from trocar.reporting.pages import rendered, write_json
 from trocar.reporting.table import DISTANCES, distance_digits, frame_table, per_image_csv, score_names
 from trocar.reporting.words import verdict
 
+PANEL_THRESHOLDS = (0.3, 0.5, 0.99)  # besides the one that was scored
+
 
 def write_report(
     evaluation: Evaluation,
     out: Path,
     *,
     pictures: bool = True,
-    panel_thresholds: Sequence[float] = (0.3, 0.5, 0.99),
 ) -> Path:
     """Write report.html, report.json and per_image.csv into `out`; returns the path of the page.
 
@@ -46,7 +47,7 @@ def write_report(
     tree = without_nan({"verdict": verdict(evaluation), **evaluation.as_dict()})
     write_json(tree, out / "report.json")
     atomic_write_text(out / "per_image.csv", per_image_csv(evaluation.rows))
-    galleries = draw_galleries(evaluation, panel_thresholds) if pictures else []
+    galleries = draw_galleries(evaluation, PANEL_THRESHOLDS) if pictures else []
     atomic_write_text(out / "report.html", _page(evaluation, galleries))
     return out / "report.html"
 
