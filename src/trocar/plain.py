@@ -1,12 +1,14 @@
-"""Values as JSON can say them, and counts as people do."""
+"""Values as JSON can say them, counts as people do, and some of many."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
+
+T = TypeVar("T")
 
 
 def without_nan(value: Any) -> Any:
@@ -30,3 +32,10 @@ def none_for_nan(value: float) -> float | None:
 def many(count: int, what: str) -> str:
     """A count of things, their name with an s where there is not one."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, the first and the last among them, the others evenly between; in their order."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / max(most - 1, 1))] for place in range(most)]

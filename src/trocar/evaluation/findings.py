@@ -25,6 +25,7 @@ from trocar.metrics.intervals import Estimates, bootstrap
 from trocar.metrics.noise import SHIFTS_PX, noise_ceiling
 from trocar.metrics.presence import auroc, sensitivity_at_specificity
 from trocar.model_folder import ModelCard
+from trocar.plain import evenly
 
 CEILING_FRAMES = 200
 SPECIFICITIES = (0.9, 0.95, 0.99)
@@ -45,8 +46,7 @@ def by_conventions(scores: Scores) -> tuple[ConventionFigures, ...]:
 
 def noise_ceilings(truths: Sequence[tuple[Record, Truth]], ruler: Ruler) -> dict[int, tuple[Estimates, Estimates]]:
     """By shift in pixels: Dice and NSD of the truth against itself, over frames taken evenly."""
-    places = np.unique(np.linspace(0, len(truths) - 1, min(len(truths), CEILING_FRAMES)).round().astype(int))
-    chosen = [truths[place] for place in places]
+    chosen = evenly(truths, CEILING_FRAMES)
     ceilings = [
         noise_ceiling(truth.read(record)[1], tolerance=ruler.tolerance, spacing=ruler.spacing_mm, edge=ruler.edge)
         for record, truth in chosen

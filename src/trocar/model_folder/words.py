@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from trocar.config import mask_steps_in_words
 from trocar.model_folder.card import ModelCard, ValidationCurve
+from trocar.plain import evenly
 from trocar.sizes import shown_size
 
 LICENCE_HEADING = "Licence of these weights"
@@ -224,5 +223,4 @@ def _few_points(curve: ValidationCurve | None) -> list[tuple[float, float]]:
     """Threshold and Dice at some of the points, evenly: the whole curve is in `model.json`."""
     if curve is None or not curve.dice:
         return []
-    chosen = np.unique(np.linspace(0, len(curve.dice) - 1, CURVE_COLUMNS).round().astype(int))
-    return [(curve.thresholds[index], curve.dice[index]) for index in chosen]
+    return evenly(list(zip(curve.thresholds, curve.dice, strict=True)), CURVE_COLUMNS)

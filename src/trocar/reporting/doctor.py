@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,7 +18,7 @@ from trocar.data.checks import KINDS, CheckReport, Finding
 from trocar.data.checks.findings import Histogram, Kind, SourceSummary
 from trocar.data.files import atomic_write_text
 from trocar.data.records import Source
-from trocar.plain import many
+from trocar.plain import evenly, many
 from trocar.reporting.doctor_pictures import Suspect, heat_map, suspect, thumbnail
 from trocar.reporting.figures import BAR_COLOUR, as_svg
 from trocar.reporting.pages import rendered, write_json
@@ -28,8 +27,6 @@ from trocar.reporting.words import share
 SUSPECTS_SHOWN = 6  # of each kind, with pictures
 ROWS_SHOWN = 200  # of each kind, in words; check.json has all
 GROUPS_SHOWN, FRAMES_SHOWN = 12, 6  # of the contact sheet
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,16 +119,10 @@ def _contact_sheet(source: Source) -> list[tuple[str, list[tuple[str, str]]]]:
     """Frames of each group, evenly over it; groups evenly over the source where there are many."""
     groups = list(source.groups.items())
     sheet = []
-    for group, records in _evenly(groups, GROUPS_SHOWN):
-        drawn = [(record.name, thumbnail(record)) for record in _evenly(records, FRAMES_SHOWN)]
+    for group, records in evenly(groups, GROUPS_SHOWN):
+        drawn = [(record.name, thumbnail(record)) for record in evenly(records, FRAMES_SHOWN)]
         sheet.append((group, [(name, picture) for name, picture in drawn if picture]))
     return [(group, frames) for group, frames in sheet if frames]
-
-
-def _evenly(items: Sequence[T], most: int) -> list[T]:
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -23,6 +23,7 @@ from trocar.data.splits import read_split
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.overlap import instrument_counts
 from trocar.model_folder import read_card, resolve_model
+from trocar.plain import evenly
 
 
 def draw_figures(
@@ -44,7 +45,7 @@ def draw_figures(
     if source.findings:
         raise UserErrors(source.findings)
     records, shown = _records(source, split, side, model)
-    chosen = [records[round(i)] for i in np.linspace(0, len(records) - 1, min(frames, len(records)))]
+    chosen = evenly(records, frames)
     preprocess = recipe.preprocess if model is None else read_card(resolve_model(model)).preprocess
     made = [plot_preprocessing(chosen, preprocess, out / "preprocessing.png", title=shown)]
     if model is not None:
