@@ -1,5 +1,6 @@
 """The command line as a stranger meets it: every verb in a process of its own, on a small drawn set."""
 
+import inspect
 import json
 import os
 import shutil
@@ -13,7 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trocar.cli import app
+from trocar import bench, comparing, demo, evaluation, export, training
+from trocar.cli import VERBS, app
+from trocar.data import checks, convert
+from trocar.inference.predict import predict
+from trocar.interop.keras import convert_keras
+from trocar.live import live
+from trocar.reporting.previews import draw_figures
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -87,6 +94,33 @@ def test_every_verb_has_its_page(command) -> None:
     page = DOCS / f"{name}.md"
     assert page.is_file(), f"docs/{name}.md is missing"
     assert f"trocar {name}" in page.read_text()
+
+
+LIBRARY = {
+    "check": checks.check,
+    "convert": convert.convert,
+    "train": training.train,
+    "demo": demo.demo,
+    "evaluate": evaluation.evaluate,
+    "compare": comparing.compare,
+    "figures": draw_figures,
+    "predict": predict,
+    "live": live,
+    "bench": bench.bench,
+    "export": export.export,
+    "convert_keras": convert_keras,
+}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.__name__ in LIBRARY], ids=lambda verb: verb.__name__)
+def test_a_verb_has_the_defaults_of_its_library_function(verb) -> None:
+    ours, theirs = (inspect.signature(one).parameters for one in (verb, LIBRARY[verb.__name__]))
+    other_words = {"smooth", "recipe"}  # of several options one setting is made; a name stands for a recipe
+    shared = [name for name in ours if name in theirs and name not in other_words and ours[name].default is not None]
+    assert shared
+    for name in shared:
+        if inspect.Parameter.empty not in (ours[name].default, theirs[name].default):
+            assert ours[name].default == theirs[name].default, name
 
 
 def test_check_counts_and_exits_by_what_it_found(drawn: Path, tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ from trocar.config import nearest
 from trocar.documents import read_json, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.boundary import Edge
-from trocar.metrics.frames import Ruler
+from trocar.metrics.frames import PIXELS, Ruler
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
 NAMED_AT_MOST = 8  # missing records in one message
 # Columns of numbers that say nothing of how good a result is: not proposed, though they can be asked for.
 _NO_SCORES = ("fold", "height", "width", "truth_pixels", "predicted_pixels", "ignored_pixels", "empty_truth", "missing")
+_OF_OUTLINES = ("nsd", "instance_nsd", "hd95", "hausdorff", "average_distance", "boundary_iou")
 _SAME_IN_ALL = ("height", "width", "truth_pixels", "ignored_pixels")  # of one frame and one truth
 
 
@@ -263,10 +264,6 @@ def different_truth(results: Sequence[Result], records: Sequence[str]) -> list[s
     return sentences
 
 
-_OF_OUTLINES = ("nsd", "instance_nsd", "hd95", "hausdorff", "average_distance", "boundary_iou")
-_PIXELS = Ruler()
-
-
 def refuse_other_rulers(results: Sequence[Result], column: str) -> None:
     """Raises `UserError` where a score of outlines was taken in another unit, or at another tolerance."""
     if column not in _OF_OUTLINES:
@@ -285,7 +282,7 @@ def _ruler(run: Report) -> Ruler:
     spacing = inputs.get("spacing_mm")
     height_width = (float(spacing[0]), float(spacing[1])) if spacing else None
     edge: Edge = "open" if inputs.get("edge") == "open" else "closed"
-    return Ruler(float(inputs.get("nsd_tolerance", _PIXELS.tolerance)), height_width, edge)
+    return Ruler(float(inputs.get("nsd_tolerance", PIXELS.tolerance)), height_width, edge)
 
 
 def label(result: Result, run: Report) -> str:

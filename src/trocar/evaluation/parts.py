@@ -135,7 +135,10 @@ def parts_of_models(
     device: str,
     choices: Choices,
 ) -> tuple[Part, ...]:
-    """One part a model, each on its own fold of the split; without a split on every record."""
+    """One part a model, each on its own fold of the split; without a split on every record.
+
+    Raises `UserError` for what is no model, and where the split has several folds and the model is of none of them.
+    """
     parts = []
     for name, path in folders.items():
         folder = resolve_model(path)
@@ -209,7 +212,10 @@ def _classes_of_truth(parts: Sequence[Part], source: Source) -> Truth:
 
 
 def parts_of_masks(source: Source, folder: Path, split: Split | None, side: Side) -> tuple[tuple[Part, ...], Truth]:
-    """Records judged by the masks of a folder, one part a fold; of no single fold where there is but one."""
+    """Records judged by the masks of a folder, one part a fold; of no single fold where there is but one.
+
+    Raises `UserError` where there is no such folder, or its `classes.json` names other classes than the data.
+    """
     if not folder.is_dir():
         raise UserError("no such folder of predictions", where=str(folder), mend="give the folder of the masks")
     classes = _classes_of_masks(folder)

@@ -100,14 +100,14 @@ class Trust:
     def of_image(self) -> dict[str, Any]:
         """Fields of `Predicted` that an image has, and a video as a whole."""
         return {
-            "quality": mean_of_defined(self.quality),
+            "quality": _rounded_mean(self.quality),
             "look_at": self._look_at(),
-            "disagreement": mean_of_defined(self.disagreement),
+            "disagreement": _rounded_mean(self.disagreement),
         }
 
     def of_video(self) -> dict[str, Any]:
         """Fields of `Predicted` that a video has."""
-        frames = tuple(mean_of_defined([value]) for value in self.quality)
+        frames = tuple(_rounded_mean([value]) for value in self.quality)
         return {**self.of_image(), "frame_quality": frames, "frames_to_look_at": tuple(self._below())}
 
     def _below(self) -> list[int]:
@@ -119,7 +119,7 @@ class Trust:
         return bool(self._below())
 
 
-def mean_of_defined(values: Sequence[float]) -> float | None:
+def _rounded_mean(values: Sequence[float]) -> float | None:
     """Mean of what is not NaN, to four digits; None where nothing is."""
     defined = [value for value in values if not math.isnan(value)]
     return round(sum(defined) / len(defined), 4) if defined else None

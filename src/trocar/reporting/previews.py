@@ -41,6 +41,7 @@ def draw_figures(
     """Write `preprocessing.png` and, with a model, `panels.png` into `out`; returns their paths.
 
     Preprocessing is the model's own, or the recipe's. Frames are taken evenly over the records of the split's side.
+    Raises `UserError` / `UserErrors` for faulty data, a split of other data, and a model of several classes.
     """
     if source.findings:
         raise UserErrors(source.findings)
@@ -70,7 +71,10 @@ def plot_preprocessing(records: Sequence[Record], settings: PreprocessSettings, 
 def plot_panels(
     records: Sequence[Record], model: Path, thresholds: Sequence[float], out: Path, *, title: str, device: str
 ) -> Path:
-    """A row a record: image, mask as labelled, and the prediction at each threshold with its Dice at native size."""
+    """A row a record: image, mask as labelled, and the prediction at each threshold with its Dice at native size.
+
+    Raises `UserError` where the model knows several classes: those have no threshold.
+    """
     from trocar.inference.predictor import Predictor  # imports torch
 
     predictor = Predictor.open(model, device)

@@ -399,7 +399,10 @@ class Training:
 
 
 def start_from_model(network: Network, model: Path) -> list[str]:
-    """Load the tensors of a trained model that match by name and shape; returns both lists, in words."""
+    """Load the tensors of a trained model that match by name and shape; returns what was loaded and what not, in words.
+
+    Raises `UserError` where none does, and for a model with a missing or altered file.
+    """
     model = resolve_model(model)
     read_card(model)
     given, own = read_tensors(model), network.state_dict()

@@ -49,7 +49,7 @@ def train_folds(
 ) -> list[RunResult]:
     """Train every fold of the recipe's split, one run each in `out/fold-NAME`, and list them in `out/folds.json`.
 
-    `start_from` as for `train`.
+    `start_from`, and what is raised, as for `train`.
     """
     _, split = _open_data(recipe)
     if start_from is not None:
@@ -65,7 +65,10 @@ def train_folds(
 
 
 def resume(run: Path, *, watcher: Watcher | None = None) -> list[RunResult]:
-    """Go on with a stopped run, or with what a run of several folds has left; finished parts are not repeated."""
+    """Go on with a stopped run, or with what a run of several folds has left; finished parts are not repeated.
+
+    Raises `UserError` where `run` is none, or its data has changed, and what `train` raises.
+    """
     watcher = watcher or Watcher()
     if (run / "folds.json").is_file():
         return _train_missing_folds(run, watcher)
