@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from trocar import __version__
+from trocar.cores import usable_cores
 from trocar.inference.engines.hardware import cpu_flags
 
 TELLING_FLAGS: Final = (
@@ -25,11 +26,6 @@ TELLING_FLAGS: Final = (
     "bf16",
 )
 PACKAGES: Final = ("openvino", "onnxruntime", "torch", "numpy", "opencv-python-headless", "opencv-python", "av")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def machine() -> dict[str, str | int | list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +23,7 @@ from trocar.cli.options import (
     Tiles,
 )
 from trocar.config import load_recipe
+from trocar.cores import usable_cores
 from trocar.errors import UserError
 
 
@@ -96,7 +96,7 @@ def evaluate(
             nsd_tolerance=nsd_tolerance,
             spacing_mm=_spacing(spacing_mm),
             edge=edge,
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             progress=progress,
         )
     report = write_report(result, out, pictures=pictures)

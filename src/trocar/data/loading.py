@@ -5,7 +5,6 @@ The order depends on seed and epoch alone, whatever the number of worker process
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trocar.config import PreprocessSettings
+from trocar.cores import usable_cores
 from trocar.data.augment import Augment
 from trocar.data.preprocess import Placement, PreparedMask, altered_mask, place, prepare_image, prepare_mask
 from trocar.data.records import ImageArray, MaskArray, Record, join_classes
@@ -234,7 +234,7 @@ def ordered_plan(count: int, batch_size: int) -> list[list[tuple[int, int]]]:
 
 def default_workers(device: str) -> int:
     """Processes that prepare images: many beside a GPU; beside a CPU that computes, few or none."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     return min(8, cores - 1) if device != "cpu" else min(2, cores // 4)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from trocar.cores import usable_cores
 from trocar.data.files import IMAGE_SUFFIXES
 from trocar.data.records import Record
 
@@ -20,7 +20,7 @@ _AHEAD = 16  # records begun for each thread before the first is waited for
 
 def threads_for(records: Sequence[Record]) -> int:
     """As many threads as cores, but not too many on the frames of a video."""
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     if any(not path.name.lower().endswith(IMAGE_SUFFIXES) for record in records for path in record.files[:1]):
         threads = min(threads, _MOST_ON_A_VIDEO)
     return threads
