@@ -142,6 +142,21 @@ def test_truncated_jpeg_is_told_by_its_end_marker_as_older_opencv_would_read_it(
     assert caught.value.mend
 
 
+def test_a_jpeg_without_pixels_is_refused_although_it_has_an_end(tmp_path: Path) -> None:
+    data = jpeg_bytes(picture())
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[: data.index(b"\xff\xda")] + b"\xff\xd9")
+    with pytest.raises(UserError, match="the end of the picture is missing"):
+        read_image(path)
+
+
+def test_what_follows_the_end_of_a_jpeg_changes_nothing(tmp_path: Path) -> None:
+    data = jpeg_bytes(picture())
+    for name, content in (("a.jpg", data), ("b.jpg", data + b"a note of the camera")):
+        (tmp_path / name).write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.jpg"), read_image(tmp_path / "a.jpg"))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_is_refused_and_not_cut_to_8(tmp_path: Path, channels: int, suffix: str) -> None:

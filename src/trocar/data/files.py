@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trocar.data.png import lacks_rows, plain_pixels
 from trocar.data.records import ImageArray
 from trocar.documents import refuse_what_is_no_file
 from trocar.errors import UserError
@@ -37,6 +38,7 @@ _EXIF_ORIENTATION = 0x0112
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error, UserWarning)
 _TIFF_BITS_PER_SAMPLE = 258
 _LETTERS = 20  # of a file's name in that of its temporary one
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _JPEG_SCALES = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -107,10 +109,9 @@ def read_mask_file(path: str | Path, *, palette_as_colours: bool = False) -> NDA
             where=str(path),
             mend="export the mask again as PNG; if only the JPEG exists, threshold it at half and save that as PNG",
         )
-    if header.format == "PNG" and header.mode == "L" and not header.info.keys() & {"transparency", "exif"}:
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # the same pixels, sooner an array
-        if grey is not None and grey.shape == (header.height, header.width):
-            return np.asarray(grey, dtype=np.uint8)
+    plain = plain_pixels(data, header, indices=not palette_as_colours)
+    if plain is not None:
+        return plain
     picture = _load(path, data, header)
     if picture.mode == "P" and not palette_as_colours:
         return np.array(picture, dtype=np.uint8)
@@ -199,7 +200,7 @@ def _load(path: Path, data: bytes, header: Image.Image) -> Image.Image:
     """Decode all pixels and apply the EXIF turn."""
     try:
         header.load()
-        if header.format == "PNG" and _lacks_rows(data, header):
+        if header.format == "PNG" and lacks_rows(data, header):
             raise _damaged(path, "rows of pixels are missing")
         turned = header.getexif().get(_EXIF_ORIENTATION, 1) != 1
         return ImageOps.exif_transpose(header) if turned else header
@@ -207,17 +208,12 @@ def _load(path: Path, data: bytes, header: Image.Image) -> Image.Image:
         raise _damaged(path, str(error)) from None
 
 
-def _lacks_rows(data: bytes, loaded: Image.Image) -> bool:
-    """Whether a PNG ends before its last row: Pillow leaves black what is missing and says nothing, libpng refuses."""
-    last_row = loaded.crop((0, loaded.height - 1, loaded.width, loaded.height))
-    if last_row.getbbox(alpha_only=False) is not None:
-        return False
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is None
-
-
 def _decode(path: Path, data: bytes, header: Image.Image) -> ImageArray:
     if header.format in _JPEG_FORMATS:
         return _decode_jpeg(path, data)
+    plain = plain_pixels(data, header)
+    if plain is not None:
+        return plain if plain.ndim == 3 else np.asarray(cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     pixels = np.asarray(_load(path, data, header).convert("RGB"))
     return np.ascontiguousarray(pixels)
 
@@ -229,8 +225,8 @@ def _decode_jpeg(path: Path, data: bytes, step: int = 1) -> ImageArray:
     looked for first. Neither marker can occur inside compressed data, and those of an embedded thumbnail lie before
     the last start of scan.
     """
-    last_scan, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
-    if end < last_scan or last_scan < 0:
+    ends = data.endswith(_JPEG_END) or data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+    if not ends or _JPEG_SCAN not in data:
         raise _damaged(path, "the end of the picture is missing")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_SCALES[step])
