@@ -186,7 +186,7 @@ def test_several_processes_may_write_at_once(folder: Path) -> None:
 def test_facts_come_back_from_text_as_they_were(data: Path) -> None:
     write_jpeg(data / "images/p0/x.jpg", np.kron(noise(9), np.ones((20, 20, 1), np.uint8)))
     write_png(data / "masks/p0/x.png", np.kron(np.eye(24, 32), np.ones((20, 20))).astype(np.uint8) * 255)
-    every = [examine(record) for record in open_source(data).records]
+    every = examine(open_source(data).records)
     assert [facts_from_json(facts.to_json()) for facts in every] == every
     assert any(facts.outline for facts in every)
     assert any(facts.faults for facts in every)

@@ -15,7 +15,9 @@ from scipy import ndimage
 
 from faulty import LISTED, PLANTED, anti_alias, plant
 from trocar.data.checks import KINDS, CheckReport, check, masks, picture
+from trocar.data.checks.facts import examine
 from trocar.data.files import write_png
+from trocar.data.records import Source
 from trocar.data.sources import open_source
 from trocar.synthetic import draw_scene, write_dataset
 
@@ -31,8 +33,13 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> CheckReport:
-    return check([open_source(plant(clean, tmp_path_factory.mktemp("faulty") / "data"))])
+def faulty(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return open_source(plant(clean, tmp_path_factory.mktemp("faulty") / "data"))
+
+
+@pytest.fixture(scope="module")
+def report(faulty: Source) -> CheckReport:
+    return check([faulty])
 
 
 def test_clean_scenes_have_no_finding_but_the_gaps_between_drawn_jaws(clean: Path) -> None:
@@ -70,6 +77,12 @@ def test_no_other_kind_is_found_and_errors_are_counted(report: CheckReport) -> N
     for finding in report.findings:
         assert finding.mend
         assert finding.where
+
+
+def test_records_give_the_same_facts_together_and_alone(faulty: Source) -> None:
+    together = examine(faulty.records)
+    assert [[facts] for facts in together] == [examine([record]) for record in faulty.records]
+    assert len({facts.to_json() for facts in together}) == len(together) - 1  # one is a whole copy
 
 
 def test_copies_are_told_with_their_groups_and_shifts_with_their_size(report: CheckReport) -> None:
@@ -226,6 +239,22 @@ def test_blur_grows_with_blurring_whatever_the_scene() -> None:
         assert values == sorted(values)
         assert values[0] < 0.9 < values[2]
     assert picture.blur(np.full((240, 320), 80, np.uint8)) == 1.0
+
+
+def test_the_hash_is_of_the_lowest_waves_against_their_median() -> None:
+    for seed in range(8):
+        grey = cv2.cvtColor(draw_scene(seed, size_hw=(240, 320), preset="varied").image, cv2.COLOR_RGB2GRAY)
+        waves = cv2.dct(cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32))
+        lowest = [*waves[:8, :8].ravel()[1:], waves[8, 0]]
+        bits = "".join(str(int(value > np.median(lowest))) for value in lowest)
+        assert picture.perceptual_hash(grey) == int(bits, 2)
+
+
+def test_a_frame_that_is_lit_throughout_has_no_surround() -> None:
+    grey = cv2.cvtColor(draw_scene(1, size_hw=(256, 320)).image, cv2.COLOR_RGB2GRAY)
+    view, margins = picture._view(np.maximum(grey, 13))
+    assert view.all()
+    assert margins == (0, 0, 0, 0)
 
 
 def test_the_black_surround_is_measured() -> None:

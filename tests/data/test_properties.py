@@ -109,7 +109,7 @@ def test_values_of_a_mask_are_counted_as_numpy_does(size: tuple[int, int], value
 @given(sizes, st.sampled_from([[0, 255], [0], [255], [0, 1, 255], [0, 254], [128]]), st.integers(0, 2**32 - 1))
 def test_black_and_white_masks_are_read_or_refused(size: tuple[int, int], values: list[int], seed: int) -> None:
     stored = np.random.default_rng(seed).choice(np.array(values, np.uint8), size)
-    mask = answer_or_refusal(ZERO_255._from_values, stored, Path("a.png"))
+    mask = answer_or_refusal(ZERO_255._from_values, stored.copy(), Path("a.png"))
     if set(np.unique(stored)) <= {0, 255}:
         np.testing.assert_array_equal(mask, stored == 255)
         assert mask.dtype == np.uint8

@@ -87,7 +87,7 @@ def _moved(record: Record, flip: Callable[[MaskArray, str], MaskArray] | None) -
     if pair is None:
         return []
     image, mask = pair
-    outline = examine(record).outline
+    outline = examine([record])[0].outline
     if outline is None:
         return _with_mask(record)
     if flip is not None:

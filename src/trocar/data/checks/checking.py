@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 
 from trocar.data.checks import rules
@@ -11,7 +12,7 @@ from trocar.data.checks.cache import Cache, key_of, open_cache
 from trocar.data.checks.facts import Facts, examine, image_digest
 from trocar.data.checks.findings import KINDS, CheckReport
 from trocar.data.records import Record, Source
-from trocar.data.threads import in_threads, threads_for
+from trocar.data.threads import in_batches, in_threads, threads_for
 
 Progress = Callable[[int, int], None]  # records read, records in all
 
@@ -50,7 +51,7 @@ def _all_facts(records: Sequence[Record], cache: Cache, progress: Progress | Non
     keys = [key_of(record) for record in records] if cache.keeps else [None] * len(records)
     known = [cache.facts(key) for key in keys]
     left = [record for record, fact in zip(records, known, strict=True) if fact is None]
-    read = in_threads(examine, left, threads_for(left))
+    read = chain.from_iterable(in_threads(examine, in_batches(left), threads_for(left)))
     facts: list[Facts] = []
     for key, fact in zip(keys, known, strict=True):
         if fact is None:

@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -89,33 +89,71 @@ def facts_from_json(text: str) -> Facts:
     )
 
 
-def examine(record: Record) -> Facts:
-    """Read all of a record, so that a bad mask is told beside a bad image."""
+def examine(records: Sequence[Record]) -> list[Facts]:
+    """Read all of some records, so that a bad mask is told beside a bad image.
+
+    Each step is taken for all of them before the next: what it needs then stays in the processor's caches.
+    """
+    shots = [_shot(record) for record in records]
+    pictures = [None if shot.image is None else picture.measure(shot.image) for shot in shots]
+    labels = [_labels(record, shot) for record, shot in zip(records, shots, strict=True)]
+    outlines = [_outline(shot, label) for shot, label in zip(shots, labels, strict=True)]
+    return [
+        Facts((*shot.faults, *label.faults), shot.size, shot.digest, label.pixels, seen, label.mask, outlined)
+        for shot, seen, label, outlined in zip(shots, pictures, labels, outlines, strict=True)
+    ]
+
+
+class _Shot(NamedTuple):
+    """The image of a record, reduced; none where it cannot be read."""
+
+    faults: tuple[Fault, ...]
+    image: ImageArray | None = None
+    size: tuple[int, int] | None = None  # (width, height) of the whole
+    digest: str | None = None
+
+
+class _Labels(NamedTuple):
+    """What the masks of a record gave; nothing where one cannot be read or does not fit the image."""
+
+    faults: tuple[Fault, ...]
+    pixels: dict[int, int]
+    mask: Mask | None = None
+    small: MaskArray | None = None  # the instrument, half as large as the reduced image
+
+
+def _shot(record: Record) -> _Shot:
     faults: list[Fault] = []
     read = _try(lambda: _read_reduced(record.image), lambda error: faults.append(_fault("unreadable", record, error)))
+    return _Shot(tuple(faults), *(read or ()))
+
+
+def _labels(record: Record, shot: _Shot) -> _Labels:
+    faults: list[Fault] = []
     mask = _try(record.mask, lambda error: faults.append(_refused_mask(record, error)))
     instances = None
     if record.instances:
         instances = _try(record.instances, lambda error: faults.append(_refused_mask(record, error)))
-    if read is None:
-        return Facts(faults=tuple(faults))
-    image, size, digest = read
-    faults += _size_faults(record, size, mask, instances)
-    seen = Facts(faults=tuple(faults), size=size, digest=digest, picture=picture.measure(image))
-    return seen if mask is None or faults else _with_mask(seen, image, mask)
-
-
-def _with_mask(seen: Facts, image: ImageArray, mask: MaskArray) -> Facts:
+    if shot.size:
+        faults += _size_faults(record, shot.size, mask, instances)
+    if shot.image is None or mask is None or faults:
+        return _Labels(tuple(faults), {})
     counts = masks.count_values(mask)
     instrument = np.asarray(cv2.LUT(mask, _LABELLED), dtype=np.uint8) if IGNORE in counts else mask
-    half = (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2))  # edges of this size tell masks apart best
-    small = np.asarray(cv2.resize(instrument, half, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-    return dataclasses.replace(
-        seen,
-        pixels=counts,
-        mask=masks.measure(instrument, small),
-        outline=outline.measure(np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8), small),
-    )
+    small = np.asarray(cv2.resize(instrument, _half(shot.image), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return _Labels((), counts, masks.measure(instrument, small), small)
+
+
+def _outline(shot: _Shot, labels: _Labels) -> Outline | None:
+    if shot.image is None or labels.small is None:
+        return None
+    image = np.asarray(cv2.resize(shot.image, _half(shot.image), interpolation=cv2.INTER_AREA), np.uint8)
+    return outline.measure(image, labels.small)
+
+
+def _half(image: ImageArray) -> tuple[int, int]:
+    """Width and height; edges of this size tell masks apart best."""
+    return max(1, image.shape[1] // 2), max(1, image.shape[0] // 2)
 
 
 def image_digest(record: Record) -> str:

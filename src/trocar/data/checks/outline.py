@@ -79,16 +79,23 @@ def measure(image: ImageArray, instrument: MaskArray) -> Outline | None:
     height, width = edges.shape
     scores, reach = _scores_of_shifts(edges, outline.astype(np.float32) / np.float32(length))
     down, right = _peak(scores, reach)
-    rows, columns = np.nonzero(outline)
+    places = np.flatnonzero(outline)
+    across = places + (width - 1) - 2 * (places % width)
+    last = outline.size - 1
     return Outline(
         fit=float(scores[reach, reach]),
         best_fit=float(scores[down, right]),
         dx=(right - reach) / width,
         dy=(down - reach) / height,
-        mirrored_x=float(edges[rows, width - 1 - columns].mean()),
-        mirrored_y=float(edges[height - 1 - rows, columns].mean()),
-        turned=float(edges[height - 1 - rows, width - 1 - columns].mean()),
+        mirrored_x=_mean(edges, across),
+        mirrored_y=_mean(edges, last - across),
+        turned=_mean(edges, last - places),
     )
+
+
+def _mean(edges: Map, places: NDArray[np.int64]) -> float:
+    """Of the edges at some places, counted row by row."""
+    return float(edges.ravel()[places].sum() / len(places))
 
 
 def _peak(scores: Map, reach: int) -> tuple[int, int]:
@@ -135,5 +142,5 @@ def _scores_of_shifts(edges: Map, weights: Map) -> tuple[Map, int]:
         canvas[: content.shape[0], : content.shape[1]] = content
     of_edges, of_weights = (cv2.dft(canvas) for canvas in padded)
     scores = cv2.idft(cv2.mulSpectrums(of_edges, of_weights, 0, conjB=True), flags=cv2.DFT_SCALE)
-    scores = np.roll(scores, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    return np.ascontiguousarray(scores, dtype=np.float32), reach
+    shifts = np.arange(-reach, reach + 1)  # those below 0 stand at the end
+    return np.asarray(scores[np.ix_(shifts, shifts)], dtype=np.float32), reach

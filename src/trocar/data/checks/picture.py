@@ -23,6 +23,8 @@ _BRIGHT = 250  # grey levels from which a pixel is blown out
 _STROKE = 5  # pixels of the reduced picture: brighter parts narrower than this are strokes
 _STROKE_CONTRAST = 50  # grey levels by which a stroke outshines what is beside it
 _STROKE_SHARE = 0.05  # of a cell that strokes must fill for it to be marked
+# Of 32x32 waves, row by row, those of the hash.
+_LOWEST = np.array([*(32 * row + column for row in range(8) for column in range(8) if row + column), 32 * 8])
 
 Grey: TypeAlias = NDArray[Any]  # uint8 (h, w): OpenCV's type hints say no more
 Marks: TypeAlias = NDArray[np.bool_]  # (24, 32)
@@ -52,9 +54,7 @@ def measure(image: ImageArray) -> Picture:
     counts = cv2.calcHist([half], [0], view, [256], [0, 256]).ravel()
     area = max(float(counts.sum()), 1.0)
     _, deviation = cv2.meanStdDev(half, mask=view)
-    marks = _strokes(grey)
-    outside = _cells(view) < 0.02
-    lit = _cells(above(half, 6 * _SURROUND)) > _STROKE_SHARE
+    outside = 1 - float(cv2.countNonZero(view)) / view.size
     return Picture(
         hash=perceptual_hash(grey),
         thumbnail=cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).tobytes(),
@@ -63,9 +63,9 @@ def measure(image: ImageArray) -> Picture:
         blown_out=float(counts[_BRIGHT:].sum()) / area,
         blur=blur(grey),
         surround=surround,
-        outside=1 - float(cv2.countNonZero(view)) / view.size,
-        marks=np.packbits(marks).tobytes(),
-        marks_outside=int(np.count_nonzero(outside & lit)),
+        outside=outside,
+        marks=np.packbits(_strokes(grey)).tobytes(),
+        marks_outside=_marks_outside(half, view) if outside else 0,
     )
 
 
@@ -76,8 +76,9 @@ def perceptual_hash(grey: Grey) -> int:
     """
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     waves = cv2.dct(small)
-    lowest = np.append(waves[:8, :8].ravel()[1:], waves[8, 0])
-    return int.from_bytes(np.packbits(lowest > np.median(lowest)).tobytes(), "big")
+    lowest = waves.ravel()[_LOWEST]
+    middle = np.partition(lowest, (31, 32))[31:33]
+    return int.from_bytes(np.packbits(lowest > middle.sum() / 2).tobytes(), "big")
 
 
 def blur(grey: Grey) -> float:
@@ -98,7 +99,7 @@ def unpack_marks(marks: bytes) -> Marks:
 
 
 def _gradient(grey: Grey) -> float:
-    across, down = (cv2.Sobel(grey, cv2.CV_16S, *step) for step in ((1, 0), (0, 1)))
+    across, down = cv2.spatialGradient(grey)
     return float(cv2.norm(across, cv2.NORM_L1) + cv2.norm(down, cv2.NORM_L1))
 
 
@@ -106,8 +107,10 @@ def _view(grey: Grey) -> tuple[Grey, tuple[float, float, float, float]]:
     """The lit part of the frame as a mask, and the black margins beside it; all of a frame that is dark throughout."""
     height, width = grey.shape
     lit = above(cv2.medianBlur(grey, 3), _SURROUND)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(lit, connectivity=4, ltype=cv2.CV_16U)
     everything = np.full_like(grey, 255)
+    if cv2.countNonZero(lit) == lit.size:
+        return everything, (0.0, 0.0, 0.0, 0.0)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(lit, connectivity=4, ltype=cv2.CV_16U)
     if count < 2:
         return everything, (0.0, 0.0, 0.0, 0.0)
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
@@ -119,6 +122,12 @@ def _view(grey: Grey) -> tuple[Grey, tuple[float, float, float, float]]:
     view = cv2.fillConvexPoly(np.zeros_like(grey), hull, 255)
     margins = (left / width, top / height, 1 - (left + w) / width, 1 - (top + h) / height)
     return view, margins
+
+
+def _marks_outside(grey: Grey, view: Grey) -> int:
+    """Cells of the surround with something bright."""
+    lit = _cells(above(grey, 6 * _SURROUND)) > _STROKE_SHARE
+    return int(np.count_nonzero((_cells(view) < 0.02) & lit))
 
 
 def _strokes(grey: Grey) -> Marks:
