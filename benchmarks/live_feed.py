@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from trocar.inference.frames import Frame
 from trocar.inference.predictor import Predictor
-from trocar.inference.video import VideoReader, VideoWriter
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter
 from trocar.live.session import live, run
 from trocar.synthetic import draw_scene
 

@@ -31,7 +31,7 @@ from trocar.inference.look import look
 from trocar.inference.outputs import VideoOutputs, Wanted
 from trocar.inference.pipeline import stream
 from trocar.inference.predictor import Predictor, inside_padding
-from trocar.inference.video import VideoWriter
+from trocar.inference.video_writer import VideoWriter
 from trocar.machine import machine, memory_mb, peak_memory_mb
 from trocar.model_folder import resolve_model
 

@@ -15,7 +15,7 @@ from trocar import bench as measuring
 from trocar.bench import STAGES, Bench, bench
 from trocar.console.bench import show_bench
 from trocar.errors import UserError
-from trocar.inference.video import VideoWriter
+from trocar.inference.video_writer import VideoWriter
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from trocar.inference.draw import overlay
 from trocar.inference.frames import Frame
 from trocar.inference.look import look
-from trocar.inference.video import VideoReader, VideoWriter
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter
 
 TICK = Fraction(1, 1000)
 SIZE = (96, 130)
@@ -111,7 +112,7 @@ def test_a_video_shows_the_overlay_whichever_way_it_was_drawn(
     first: str,
 ) -> None:
     """Read again by FFmpeg: matrix and range are told to players. The first frame decides for all."""
-    monkeypatch.setattr("trocar.inference.video.colour_codec", lambda: codec)
+    monkeypatch.setattr("trocar.inference.video_writer.colour_codec", lambda: codec)
     reddish = picture(rng) // 3 + np.array((130, 20, 30), np.uint8)
     frame = decoded(reddish, "yuv444p", matrix)
     expected = overlay(frame.image, mask(1))

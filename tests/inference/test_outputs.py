@@ -31,7 +31,7 @@ from trocar.inference.feeds import FeedOptions, RawFormat
 from trocar.inference.outputs import Lines
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
-from trocar.inference.video import VideoWriter
+from trocar.inference.video_writer import VideoWriter
 
 pytestmark = pytest.mark.timeout(60)
 

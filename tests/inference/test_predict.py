@@ -20,7 +20,8 @@ from trocar.inference import outputs
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import Smoother, SmoothSettings
-from trocar.inference.video import VideoReader, VideoWriter
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter
 from trocar.model_folder import ModelCard, QualityLimit
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from trocar.inference.sound import Sound, open_sound
-from trocar.inference.video import VideoReader, VideoWriter
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter
 
 
 def clip_with_sound(path: Path, *, codec: str = "aac", seconds: float = 2.0, tracks: int = 1) -> None:

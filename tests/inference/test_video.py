@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from trocar.errors import UserError
 from trocar.inference.frames import Frame
-from trocar.inference.video import VideoReader, VideoWriter, colour_codec
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter, colour_codec
 
 TICK = Fraction(1, 1000)
 
@@ -293,7 +294,7 @@ def test_grey_is_lossless_at_odd_sizes_and_keeps_times(
 def test_colour_looks_like_what_was_written(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, codec: str, size: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr("trocar.inference.video.colour_codec", lambda: codec)
+    monkeypatch.setattr("trocar.inference.video_writer.colour_codec", lambda: codec)
     frames = smooth(rng, 8, *size)
     times = [Fraction(n, 30) for n in (0, 1, 2, 3, 6, 7, 8, 9)]
     with VideoWriter(tmp_path / "look.mp4", "colour", rate=Fraction(30), time_base=Fraction(1, 90000)) as writer:
@@ -369,7 +370,7 @@ import resource, signal, sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from trocar.inference.video import VideoWriter
+from trocar.inference.video_writer import VideoWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 path, pixels = Path(sys.argv[1]), sys.argv[2]

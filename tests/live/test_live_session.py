@@ -16,7 +16,8 @@ from tiny import PARTS, brightness, tiny_card
 from trocar.errors import UserError
 from trocar.inference.predictor import Predictor
 from trocar.inference.smoothing import SmoothSettings
-from trocar.inference.video import VideoReader, VideoWriter
+from trocar.inference.video import VideoReader
+from trocar.inference.video_writer import VideoWriter
 from trocar.live import LiveSummary, live
 from trocar.live import session as sessions
 from trocar.live.session import run

@@ -33,7 +33,7 @@ from trocar.inference.summary import PredictedInstance
 
 if TYPE_CHECKING:
     from trocar.inference.sound import Sound
-    from trocar.inference.video import Pixels, VideoWriter
+    from trocar.inference.video_writer import Pixels, VideoWriter
 
 VideoMasks: TypeAlias = Literal["video", "png"]
 
@@ -147,7 +147,7 @@ class VideoOutputs:
             self._writers.append(_instance_writer(self._video(files.instance_ids, "grey16")))
 
     def _video(self, name: str, pixels: Pixels, sound: Sound | None = None) -> VideoWriter:
-        from trocar.inference.video import VideoWriter  # imports PyAV
+        from trocar.inference.video_writer import VideoWriter  # imports PyAV
 
         aspect = getattr(self.feed, "pixel_aspect", None)
         rate, time_base = self.feed.rate, self.feed.time_base

@@ -295,7 +295,8 @@ class _Job:
 
     def _video_frames(self, item: Input, feed: Feed) -> None:
         from trocar.inference.sound import open_sound
-        from trocar.inference.video import VideoReader, colour_codec
+        from trocar.inference.video import VideoReader
+        from trocar.inference.video_writer import colour_codec
 
         start = time.perf_counter()
         files = self.wanted.files(item.stem, self.predictor.classes, video=True)

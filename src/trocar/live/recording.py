@@ -13,7 +13,7 @@ import av
 from trocar.data.records import ImageArray
 from trocar.errors import UserError
 from trocar.inference.frames import VIDEO_SUFFIXES
-from trocar.inference.video import VideoWriter
+from trocar.inference.video_writer import VideoWriter
 
 AHEAD = 8  # frames that may wait for the encoder: what a short stall of the disk costs in memory
 _TIME_BASE = Fraction(1, 90_000)
