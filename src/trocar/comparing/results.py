@@ -21,6 +21,7 @@ from trocar.documents import read_json, refuse_what_is_no_file
 from trocar.errors import UserError, UserErrors
 from trocar.metrics.boundary import Edge
 from trocar.metrics.frames import PIXELS, Ruler
+from trocar.plain import some
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -218,9 +219,8 @@ def common_records(results: Sequence[Result], *, common: bool) -> tuple[list[str
     for result, run in runs:
         missing = [record for record in anywhere if record not in run.groups]
         if missing:
-            names = ", ".join(missing[:NAMED_AT_MOST])
-            more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
-            words = f"{label(result, run)} lacks {len(missing)} of {len(anywhere)} frames: {names}{more}"
+            names = some(missing, NAMED_AT_MOST)
+            words = f"{label(result, run)} lacks {len(missing)} of {len(anywhere)} frames: {names}"
             lacking.append((words, run.path))
     sentences = [words for words, _ in lacking]
     if not kept:

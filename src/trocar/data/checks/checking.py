@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
-from trocar.data.checks import rules
 from trocar.data.checks.cache import Cache, key_of, open_cache
+from trocar.data.checks.copies import duplicates
 from trocar.data.checks.facts import Facts, examine, image_digest
 from trocar.data.checks.findings import KINDS, CheckReport
+from trocar.data.checks.rules import of_source
+from trocar.data.checks.summary import summarise
 from trocar.data.records import Record, Source
 from trocar.data.threads import in_batches, in_threads, threads_for
 
@@ -32,15 +34,15 @@ def check(
     records = [record for source in sources for record in source.records]
     with open_cache(cache_folder) if remember else nullcontext(Cache()) as cache:
         facts, remembered = _all_facts(records, cache, progress)
-        duplicates = rules.duplicates(sources, facts, lambda chosen: _digests(records, facts, chosen, cache))
+        copies = duplicates(sources, facts, lambda chosen: _digests(records, facts, chosen, cache))
     findings, summaries = [], []
     start = 0
     for number, source in enumerate(sources):
         own = facts[start : start + len(source)]
         start += len(source)
-        findings += rules.of_source(number, source, own)
-        summaries.append(rules.summarise(source, own, duplicates.near_in_groups[number]))
-    findings += duplicates.findings
+        findings += of_source(number, source, own)
+        summaries.append(summarise(source, own, copies.near_in_groups[number]))
+    findings += copies.findings
     order = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: order[finding.kind])  # stable, so in the order of records
     return CheckReport(tuple(summaries), tuple(findings), remembered)

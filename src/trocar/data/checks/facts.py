@@ -54,6 +54,11 @@ class Facts:
         return bool(self.pixels)
 
     @property
+    def empty(self) -> bool:
+        """Whether the mask shows no instrument."""
+        return not any(0 < value < IGNORE for value in self.pixels)
+
+    @property
     def foreground(self) -> float:
         """Share of instrument among the pixels that are not ignored; NaN where all are."""
         labelled = sum(count for value, count in self.pixels.items() if value != IGNORE)

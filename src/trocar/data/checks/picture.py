@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trocar.data.records import ImageArray
 
 REDUCED_SIDE = 240  # the shorter side of a reduced picture has at least so many pixels, if the frame does
+BLANK = 2.0  # deviation of the grey levels below which a frame is one even colour
 GRID_HW = (24, 32)  # cells in which marks and masks are located, whatever the frame's shape
 
 _SURROUND = 12  # grey levels up to which a pixel at the frame's edge is surround, not picture

@@ -1,4 +1,4 @@
-"""From facts to findings: what is judged of one record, of one source, and over all of them.
+"""From facts to findings: what is judged of each record of a source, and of the source as a whole.
 
 Limits stand here, beside the rule that uses them; how often each raises a false alarm on real frames is in
 docs/doctor.md.
@@ -7,23 +7,19 @@ docs/doctor.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trocar.data.checks.duplicates import clusters, near_pairs
 from trocar.data.checks.facts import Facts
-from trocar.data.checks.findings import At, Finding, Histogram, SourceSummary
-from trocar.data.checks.masks import unpack_place
+from trocar.data.checks.findings import At, Finding
 from trocar.data.checks.outline import Outline
-from trocar.data.checks.picture import GRID_HW, unpack_marks
+from trocar.data.checks.picture import BLANK, GRID_HW, unpack_marks
 from trocar.data.records import IGNORE, Record, Source
-from trocar.plain import many
+from trocar.plain import many, some
 
-BLANK = 2.0  # deviation of the grey levels below which a frame is one even colour
 DARK = 45  # grey levels that 95 % of the view do not exceed
 BLOWN_OUT = 0.3  # share of the view from 250 grey levels on
 BLURRED = 0.87  # of the measure `picture.blur`, where a frame is an outlier too; sharp cameras differ from 0.55 to 0.85
@@ -37,7 +33,6 @@ ENOUGH_RECORDS = 20  # records from which on groups and classes are weighed agai
 MARKED_CELLS = 3  # of 24x32 in the surround with something bright: a highlight beside the view fills fewer
 STATIC_SHARE = 0.9  # of the frames that must show a mark in the same place for it to be burned in
 _OF_THE_PICTURE = ("blank", "dark", "bright", "blurred")
-SURROUND = 0.02  # share of the frame from which on a black surround is counted
 
 
 def of_source(number: int, source: Source, facts: Sequence[Facts]) -> list[Finding]:
@@ -134,7 +129,7 @@ def _judge_marks(found: _Found, facts: Sequence[Facts]) -> None:
         found.add(
             "text",
             f"{many(len(beside), 'frame')} with text or marks in the black surround",
-            _some([record.name for record, _ in beside]),
+            some([record.name for record, _ in beside]),
             "look whether it names a patient; paint it black before the data leaves the house",
             [record for record, _ in beside],
         )
@@ -151,7 +146,7 @@ def _judge_marks(found: _Found, facts: Sequence[Facts]) -> None:
         found.add(
             "text",
             f"bright marks stand in the same place of {many(len(seen), 'frame')}, {_place(static)}: text or a logo?",
-            _some([record.name for record, _ in seen]),
+            some([record.name for record, _ in seen]),
             "look whether it names a patient; paint it black, or crop it off, in training and in use alike",
             [record for record, _ in seen[:: max(1, len(seen) // 8)]],
         )
@@ -183,7 +178,7 @@ def _judge_resolutions(found: _Found, facts: Sequence[Facts]) -> None:
         "resolutions",
         f"frames of {len(sizes)} sizes, from {min(sides)} to {max(sides)} pixels on the longer side, "
         f"width to height from {min(aspects):.2f} to {max(aspects):.2f}",
-        _some([f"{size[0]}x{size[1]} ({count})" for size, count in sizes.most_common()]),
+        some([f"{size[0]}x{size[1]} ({count})" for size, count in sizes.most_common()]),
         "keep the aspect when resizing (preprocess.fit: letterbox, the default); look at scores of each size alone",
     )
 
@@ -200,7 +195,7 @@ def _judge_masks(found: _Found, facts: Sequence[Facts]) -> None:
         found.add(
             "holes",
             f"{many(len(with_holes), 'mask')} with {many(holes, 'tiny hole')}, {many(pixels, 'pixel')} in all",
-            _some([f"{record.name} ({holes})" for _, holes, record in with_holes]),
+            some([f"{record.name} ({holes})" for _, holes, record in with_holes]),
             "fill them, unless tissue is seen through them",
             [record for _, _, record in with_holes],
         )
@@ -273,7 +268,7 @@ def _judge_classes(found: _Found, facts: Sequence[Facts]) -> None:
     usable = [fact for fact in facts if fact.usable]
     if not usable:
         return
-    if all(_is_empty(fact) for fact in usable):
+    if all(fact.empty for fact in usable):
         what = f"none of the {len(usable)} masks shows an instrument"
         mend = "nothing can be learnt or scored from background alone: check that the masks were exported"
         found.add("no-instrument", what, str(found.source.root), mend)
@@ -317,158 +312,6 @@ def _judge_groups(found: _Found) -> None:
     found.add("dominant-group", what, str(found.source.root), mend, found.source.groups[largest][:1], share)
 
 
-# ------------------------------------------------------------------ all sources
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """What comparing all records gave."""
-
-    findings: list[Finding]
-    near_in_groups: list[int]  # of each source: records with a near-duplicate in their own group
-
-
-def duplicates(
-    sources: Sequence[Source], facts: Sequence[Facts], digests: Callable[[Sequence[int]], list[str]]
-) -> Duplicates:
-    """Sets of records that are the same, or nearly. `digests` reads images whole: only what looks equal is."""
-    places = [(number, record) for number, source in enumerate(sources) for record in source.records]
-    groups = [(number, record.group) for number, record in places]
-    seen = [i for i, fact in enumerate(facts) if fact.picture]
-    shots = [shot for i in seen if (shot := facts[i].picture)]
-    hashes = np.array([shot.hash for shot in shots], dtype=np.uint64)
-    thumbs = np.frombuffer(b"".join(shot.thumbnail for shot in shots), np.uint8).reshape(-1, 256)
-    near = np.array(seen, dtype=np.int64)[near_pairs(hashes, thumbs)].reshape(-1, 2)
-    same = _equal_pictures(facts, near, seen, digests)
-    findings = [_same(places, members) for members in same]
-    copies = {member: members[0] for members in same for member in members}
-    apart = [(i, j) for i, j in near.tolist() if groups[i] != groups[j] and copies.get(i, i) != copies.get(j, j)]
-    findings += [_nearly_same(places, members) for members in clusters(len(places), apart)]
-    inside = {i for pair in near.tolist() if groups[pair[0]] == groups[pair[1]] for i in pair}
-    counts = Counter(places[i][0] for i in inside)
-    return Duplicates(findings, [counts[number] for number in range(len(sources))])
-
-
-def _equal_pictures(
-    facts: Sequence[Facts],
-    near: NDArray[np.int64],
-    seen: Sequence[int],
-    digests: Callable[[Sequence[int]], list[str]],
-) -> list[list[int]]:
-    """Sets of records equal to the pixel. Only records of one size whose thumbnails hardly differ are read for it."""
-    linked = [(i, j) for i, j in near.tolist() if facts[i].size == facts[j].size and _hardly_differ(facts[i], facts[j])]
-    blank: dict[object, int] = {}
-    for i in seen:  # even pictures are in no near pair
-        shot = facts[i].picture
-        if shot and shot.deviation < BLANK:
-            first = blank.setdefault((facts[i].size, shot.thumbnail), i)
-            linked += [(first, i)] if first != i else []
-    positions = sorted({i for pair in linked for i in pair})
-    by_digest: dict[str, list[int]] = {}
-    for i, digest in zip(positions, digests(positions), strict=True):
-        by_digest.setdefault(digest, []).append(i)
-    return sorted((members for members in by_digest.values() if len(members) > 1), key=lambda members: members[0])
-
-
-def _hardly_differ(one: Facts, other: Facts) -> bool:
-    """Whether two thumbnails can be of one picture, decoded at two sizes."""
-    if one.picture is None or other.picture is None:
-        return False
-    a, b = (np.frombuffer(fact.picture.thumbnail, np.uint8).astype(np.int16) for fact in (one, other) if fact.picture)
-    return bool(np.abs(a - b).max() <= 4)
-
-
-def _same(places: Sequence[tuple[int, Record]], members: Sequence[int]) -> Finding:
-    groups = {(places[i][0], places[i][1].group) for i in members}
-    if len(groups) > 1:
-        what = f"{len(members)} records of {len(groups)} groups have the same image"
-        mend = "a split by group may put it on two sides: keep one, and list the others under data.exclude"
-    else:
-        what = f"{len(members)} records of one group have the same image"
-        mend = "it counts several times in training and scores: keep one, unless that is meant"
-    return _of_several("duplicate", places, members, what, mend)
-
-
-def _nearly_same(places: Sequence[tuple[int, Record]], members: Sequence[int]) -> Finding:
-    groups = {(places[i][0], places[i][1].group) for i in members}
-    what = f"{len(members)} records of {len(groups)} groups have nearly the same image"
-    mend = "if they are of one patient or video, make them one group (one folder); if copies, keep the best"
-    return _of_several("near-duplicate", places, members, what, mend)
-
-
-def _of_several(
-    kind: str, places: Sequence[tuple[int, Record]], members: Sequence[int], what: str, mend: str
-) -> Finding:
-    at = tuple(At(places[i][0], places[i][1].name) for i in members)
-    where = _some([place.record for place in at])
-    return Finding(kind, places[members[0]][1].dataset, None, what, where, mend, at, len(members))
-
-
-# ------------------------------------------------------------------ summaries
-
-
-def summarise(source: Source, facts: Sequence[Facts], near_in_groups: int) -> SourceSummary:
-    """What one source holds, in numbers."""
-    usable = [fact for fact in facts if fact.usable]
-    counts: Counter[int] = Counter()
-    for fact in usable:
-        counts.update(fact.pixels)
-    total, ignored = counts.total(), counts[IGNORE]
-    sizes = Counter(f"{fact.size[0]}x{fact.size[1]}" for fact in facts if fact.size)
-    return SourceSummary(
-        dataset=source.dataset,
-        root=str(source.root),
-        classes=source.classes,
-        mask_encoding=source.mask_encoding,
-        records=len(source),
-        read=len(usable),
-        groups={group: len(records) for group, records in source.groups.items()},
-        sizes=dict(sizes.most_common()),
-        class_shares={name: _share(counts[i], total - ignored) for i, name in enumerate(source.classes)},
-        class_records={name: sum(i in fact.pixels for fact in usable) for i, name in enumerate(source.classes)},
-        ignored_share=_share(ignored, total),
-        empty_masks=sum(_is_empty(fact) for fact in usable),
-        official={side: len(names) for side, names in (source.official or {}).items()},
-        notes=source.notes,
-        surrounds=sum(fact.picture is not None and fact.picture.outside > SURROUND for fact in facts),
-        near_in_groups=near_in_groups,
-        outlines=sum(fact.outline is not None for fact in facts),
-        histograms=tuple(_histograms(facts)),
-        heat=_heat(usable),
-    )
-
-
-def _histograms(facts: Sequence[Facts]) -> Iterator[Histogram]:
-    pictures = [fact.picture for fact in facts if fact.picture]
-    for title, values, step in (
-        ("Instrument, share of the frame", [fact.foreground for fact in facts if fact.usable], 0.05),
-        ("Light, 95th percentile of the grey levels", [seen.light for seen in pictures], 16.0),
-        ("Blur, 0 sharp to 1 blurred", [seen.blur for seen in pictures], 0.05),
-    ):
-        edges = np.arange(0, (256 if step > 1 else 1) + step / 2, step).round(6)
-        defined = np.array([value for value in values if not np.isnan(value)])
-        counts, _ = np.histogram(defined, edges)
-        median = float(np.median(defined)) if len(defined) else float("nan")
-        yield Histogram(title, tuple(edges.tolist()), tuple(counts.tolist()), median)
-
-
-def _heat(usable: Sequence[Facts]) -> tuple[tuple[float, ...], ...]:
-    total = np.zeros(GRID_HW)
-    for fact in usable:
-        if fact.mask:
-            total += unpack_place(fact.mask.place)
-    share = total / 255 / max(1, len(usable))
-    return tuple(tuple(row) for row in share.round(4).tolist())
-
-
-def _is_empty(fact: Facts) -> bool:
-    return not any(0 < value < IGNORE for value in fact.pixels)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
-
-
 def _outliers(values: NDArray[np.float64], enough: int) -> NDArray[np.bool_]:
     """Which lie far above the median, in robust deviations (1.4826 times the median absolute one).
 
@@ -479,7 +322,3 @@ def _outliers(values: NDArray[np.float64], enough: int) -> NDArray[np.bool_]:
     middle = np.median(values)
     deviation = 1.4826 * np.median(np.abs(values - middle))
     return np.asarray(values - middle > OUTLIER * deviation, dtype=np.bool_)
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

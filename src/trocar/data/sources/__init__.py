@@ -31,6 +31,7 @@ from trocar.data.sources import (
 )
 from trocar.data.sources.listing import Listing
 from trocar.errors import UserError, UserErrors, legible
+from trocar.plain import some
 
 __all__ = ["open_source"]
 
@@ -169,8 +170,7 @@ def _kind(root: Path, settings: DataSettings) -> str:
     if (root / settings.images).is_dir() or (root / settings.masks).is_dir():
         return "folder"  # its reader says which of the two is missing
     inside = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-    shown = ", ".join(inside[:8]) + (f" and {len(inside) - 8} more" if len(inside) > 8 else "")
-    raise UserError(f"no known layout of data in {root}", where=f"it holds {shown}", mend=_layouts_in_words())
+    raise UserError(f"no known layout of data in {root}", where=f"it holds {some(inside, 8)}", mend=_layouts_in_words())
 
 
 def _layouts_in_words() -> str:
