@@ -16,7 +16,7 @@ import pytest
 from trocar.data.cache_folder import cache_folder
 from trocar.data.checks import CheckReport, cache, check, checking
 from trocar.data.checks.cache import Cache, key_of, open_cache
-from trocar.data.checks.facts import examine, facts_from_json
+from trocar.data.checks.facts import Facts, examine, facts_from_json
 from trocar.data.files import write_jpeg, write_png
 from trocar.data.sources import open_source
 
@@ -102,7 +102,10 @@ def test_what_was_written_just_now_is_not_remembered(data: Path, folder: Path) -
     assert run(data, folder).remembered == 5
 
 
-def test_a_check_without_remembering_leaves_no_file(data: Path, folder: Path) -> None:
+def test_a_check_without_remembering_writes_no_texts_and_no_file(
+    data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Facts, "to_json", forbidden)
     check([open_source(data)], cache_folder=folder)
     assert not folder.exists()
 

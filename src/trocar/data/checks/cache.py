@@ -22,7 +22,7 @@ from trocar.data.cache_folder import cache_folder, state_of_files
 from trocar.data.checks.facts import Facts, facts_from_json
 from trocar.data.records import Record
 
-FORMAT = 1
+FORMAT = 2  # of the texts that are kept
 MOST_BYTES = 2 << 30  # of the file, about a million records: beyond it, it is begun anew
 
 _SECONDS_BETWEEN_WRITES = 2.0

@@ -58,7 +58,8 @@ def _all_facts(records: Sequence[Record], cache: Cache, progress: Progress | Non
     for key, fact in zip(keys, known, strict=True):
         if fact is None:
             fact = next(read)
-            cache.remember(key, fact.to_json())
+            if key is not None:
+                cache.remember(key, fact.to_json())
         facts.append(fact)
         if progress:
             progress(len(facts), len(records))

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -66,12 +66,17 @@ class Facts:
 
     def to_json(self) -> str:
         """Text for the cache; `facts_from_json` reads it."""
-        tree = dataclasses.asdict(self)
-        for part in (tree["picture"], tree["mask"]):
-            for name, value in (part or {}).items():
-                if isinstance(value, bytes):
-                    part[name] = base64.b85encode(value).decode("ascii")
-        return json.dumps(tree, separators=(",", ":"))
+        return _ENCODER.encode(self)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON cannot say of itself: bytes as base64, and our dataclasses."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))
 
 
 def facts_from_json(text: str) -> Facts:
@@ -79,10 +84,10 @@ def facts_from_json(text: str) -> Facts:
     tree = json.loads(text)
     view, mask, outlined = tree["picture"], tree["mask"], tree["outline"]
     if view is not None:
-        texts = {name: base64.b85decode(view[name]) for name in ("thumbnail", "marks")}
+        texts = {name: base64.b64decode(view[name], validate=True) for name in ("thumbnail", "marks")}
         view = Picture(**{**view, **texts, "surround": tuple(view["surround"])})
     if mask is not None:
-        mask = Mask(**{**mask, "place": base64.b85decode(mask["place"])})
+        mask = Mask(**{**mask, "place": base64.b64decode(mask["place"], validate=True)})
     return Facts(
         faults=tuple(Fault(**fault) for fault in tree["faults"]),
         size=tuple(tree["size"]) if tree["size"] else None,

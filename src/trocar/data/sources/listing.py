@@ -41,13 +41,13 @@ def files_by_stem(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
             around[inner] = above | _identity(inner)
             if around[inner] == above:
                 raise _leads_back(inner)
+        inside = "".join(f"{part}/" for part in Path(parent).relative_to(folder).parts)
         for name in sorted(names):
             path = Path(parent, name)
             if hidden(name):
                 continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                stem = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-                images.setdefault(stem, []).append(path)
+                images.setdefault(unicodedata.normalize("NFC", inside + path.stem), []).append(path)
             else:
                 others.append(path)
     return images, others
