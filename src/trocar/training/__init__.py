@@ -5,8 +5,8 @@ newest checkpoint holds all state, and order and augmentation depend on (seed, e
 the weights that never stopping would have given. Test records are listed in the run's split and never opened.
 """
 
+from trocar.training.finishing import RunResult
 from trocar.training.guards import Interrupted
-from trocar.training.loop import RunResult
 from trocar.training.runs import resume, train, train_folds
 
 __all__ = ["Interrupted", "RunResult", "resume", "train", "train_folds"]

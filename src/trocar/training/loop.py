@@ -1,19 +1,15 @@
-"""One run from its folder to its model: set up, go through the epochs, save, finish."""
+"""One run from its folder through the epochs: set up, step, judge, save; `finishing` makes the model of it."""
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 import json
 import logging
-import math
-import platform
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from trocar import __version__
 from trocar.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -43,43 +38,24 @@ from trocar.data.store import Store, open_store
 from trocar.devices import choose_device, choose_precision
 from trocar.errors import UserError
 from trocar.losses import build_loss
-from trocar.metrics.overlap import best_threshold
 from trocar.model_folder import (
     Ancestor,
-    ModelCard,
-    Provenance,
-    Scores,
-    derived_licence,
     read_card,
     read_tensors,
     resolve_model,
-    write_model,
 )
 from trocar.models.build import Network, build_model
-from trocar.plain import none_for_nan
 from trocar.progress import Watcher
-from trocar.reporting.figures import plot_curves
 from trocar.stopping import stop_requests
 from trocar.training.board import open_board
 from trocar.training.depthwise import slow_depthwise_in_float32
+from trocar.training.finishing import RunResult, finish
 from trocar.training.guards import Interrupted, deterministic, explained_memory
 from trocar.training.judging import (
     Judgement,
     judge,
-    quality_limit,
-    temperature_scaling,
-    validation_curve,
 )
 from trocar.training.step import Tally, average_update, build_optimizer, learning_rate_at, train_step
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished training leaves: where, and the model's card."""
-
-    run: Path
-    model: Path
-    card: ModelCard
 
 
 @dataclass
@@ -144,7 +120,7 @@ class Training:
             ):
                 while self.position.epoch < self.settings.epochs and not self._out_of_patience():
                     self._run_epoch(stop)
-            return self._finish()
+            return finish(self)
 
     def _prepare_data(self) -> None:
         recipe = self.recipe
@@ -293,7 +269,7 @@ class Training:
     def _end_epoch(self, tally: Tally, rate: float) -> None:
         position = self.position
         with self.fabric.autocast():
-            result = self._judge(self.judged, self.val_set, self.val_truths)
+            result = self.judge(self.judged, self.val_set, self.val_truths)
         loss, dice, jaccard = tally.means
         row = {
             "epoch": position.epoch + 1,
@@ -324,77 +300,10 @@ class Training:
         patience = self.settings.patience
         return patience is not None and self.position.epoch - self.position.best_epoch >= patience
 
-    def _judge(self, network: nn.Module, prepared: PreparedSet, truths: NativeMasks, **options: Any) -> Judgement:
+    def judge(self, network: nn.Module, prepared: PreparedSet, truths: NativeMasks, **options: Any) -> Judgement:
+        """Scores of a network on one side of the split, with the loss and on the device of this training."""
         return judge(
             network, prepared, truths, self.loss, device=self.device, batch_size=self.settings.batch_size, **options
-        )
-
-    def _finish(self) -> RunResult:
-        """Choose the threshold on validation records, score train and val in float32, write the model folder.
-
-        Temperature and quality limit come from the same passes over the validation records.
-        """
-        plot_curves(self.position.history, self.folder / "curves.png")
-        network = copy.deepcopy(self.judged)
-        network.load_state_dict(self.kept)
-        self.watcher.message("choosing the threshold on validation frames, scoring train and val")
-        threshold: float | None = None
-        of_validation: dict[str, Any] = {}
-        if len(self.classes) == 2:
-            swept = self._judge(network, self.val_set, self.val_truths, sweep=True)
-            threshold, _ = best_threshold(swept.sweeps)
-            of_validation = {"threshold_curve": validation_curve(swept), "calibration": temperature_scaling(swept)}
-        plain_train = copy.copy(self.train_set)
-        plain_train.augment = None
-        train_truths = NativeMasks.read(plain_train.records, self.recipe.preprocess, join=self.join)
-        judged = {}
-        for side, prepared, truths in (
-            ("train", plain_train, train_truths),
-            ("val", self.val_set, self.val_truths),
-        ):
-            options = {} if threshold is None else {"threshold": threshold}
-            judged[side] = self._judge(network, prepared, truths, **options)
-        of_validation["quality"] = quality_limit(judged["val"])
-        scores = {side: _as_scores(one, threshold) for side, one in judged.items()}
-        licence = derived_licence(self.source.dataset, self.recipe.model.encoder, self.recipe.model.encoder_weights)
-        card = write_model(
-            self.folder / "model", self._card(threshold, scores, **of_validation), network.state_dict(), licence
-        )
-        return RunResult(self.folder, self.folder / "model", card)
-
-    def _card(self, threshold: float | None, scores: dict[str, Scores], **of_validation: Any) -> ModelCard:
-        groups = {record.group for record in self.source.select(self.fold.train)}
-        provenance = Provenance(
-            recipe=self.recipe.name,
-            dataset=self.source.dataset,
-            data_fingerprint=self.source.fingerprint(),
-            split_fingerprint=self.split.own_fingerprint(),
-            groups=tuple(sorted(groups)),
-            fold=self.fold_name,
-            began_from=self.began_from,
-            created=datetime.now().astimezone().isoformat(timespec="seconds"),
-            epochs=self.position.epoch,
-            best_epoch=self.position.kept_epoch,
-            seed=self.settings.seed,
-            device=self.device.type,
-            precision=self.precision,
-            versions={"python": platform.python_version(), "torch": torch.__version__, "trocar": __version__},
-        )
-        return ModelCard(
-            name=f"{self.recipe.name}{'-' + self.fold_name.replace('/', '-') if self.fold_name else ''}",
-            classes=self.classes,
-            target=self.recipe.data.target,
-            model=self.recipe.model,
-            preprocess=self.recipe.preprocess,
-            loss=self.recipe.loss,
-            threshold=threshold,
-            threshold_from="none: the most probable class wins"
-            if threshold is None
-            else f"highest mean Dice per image at native size on {len(self.val_set)} validation records"
-            + ("; records stand on two sides of the split" if self.split.shared_records else ""),
-            provenance=provenance,
-            scores=scores,
-            **of_validation,
         )
 
 
@@ -422,17 +331,6 @@ def start_from_model(network: Network, model: Path) -> list[str]:
 
 def _shape(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else str(tuple(tensor.shape))
-
-
-def _as_scores(result: Judgement, threshold: float | None) -> Scores:
-    return Scores(
-        records=len(result.dice),
-        loss=none_for_nan(result.loss),
-        dice=none_for_nan(result.mean_dice),
-        jaccard=none_for_nan(result.mean_jaccard),
-        undefined=sum(math.isnan(value) for value in result.dice),
-        threshold=threshold,
-    )
 
 
 def _write_log(folder: Path, history: Sequence[dict[str, float]]) -> None:

@@ -13,8 +13,9 @@ from trocar.data.splits import Split, make_split, read_split, write_split
 from trocar.errors import UserError, UserErrors
 from trocar.model_folder import Ancestor, fold_folders, read_card, resolve_model
 from trocar.progress import Watcher
+from trocar.training.finishing import RunResult
 from trocar.training.guards import Interrupted
-from trocar.training.loop import RunResult, Training
+from trocar.training.loop import Training
 
 
 def train(
