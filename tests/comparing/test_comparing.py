@@ -270,13 +270,16 @@ def test_what_is_no_report_is_said_all_at_once(write_report, tmp_path: Path) -> 
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "ragged.csv").write_text("record,group,fold,dice\nx,y\n")
     (tmp_path / "none.csv").write_text("record,group,fold,dice\n")
-    paths = [good, *(tmp_path / name for name in ("empty", "nowhere", "other.csv", "ragged.csv", "none.csv"))]
+    (tmp_path / "infinite.csv").write_text("record,group,fold,dice\nx,y,0,0.5\nz,y,0,inf\n")
+    names = ("empty", "nowhere", "other.csv", "ragged.csv", "none.csv", "infinite.csv")
+    paths = [good, *(tmp_path / name for name in names)]
     with pytest.raises(UserErrors) as caught:
         compare(paths)
     said = str(caught.value)
-    assert len(caught.value.errors) == 5
+    assert len(caught.value.errors) == 6
     for words in ("no report in this folder", "no such report", "begin with a, b", "differ in length", "has no frames"):
         assert words in said
+    assert "dice of record z is infinite" in said
     with pytest.raises(UserError, match="given twice"):
         compare([good, good / ".." / "good"])
     with pytest.raises(UserError, match="nothing to compare"):

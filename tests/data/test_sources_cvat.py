@@ -211,6 +211,7 @@ def test_colours_nobody_named(tmp_path: Path) -> None:
         ("shaft:1,2,300::\n", "is no colour"),
         ("a:1,2,3::\nb:1,2,3::\n", "two labels have one colour"),
         ("background:0,0,0::\n", "name no class"),
+        ("a:1,2,3::\n :1,2,4::\n", "a class has no name"),
     ],
 )
 def test_wrong_label_maps(tmp_path: Path, labelmap: str, words: str) -> None:

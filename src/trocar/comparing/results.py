@@ -125,6 +125,9 @@ def _read_report(name: str, table: Path) -> Report:
     columns = {}
     for column in header:
         values = None if column in ("record", "group", "fold") else _numbers([row[column] for row in rows])
+        if values is not None and np.isinf(values).any():
+            record = rows[int(np.isinf(values).argmax())]["record"]
+            raise UserError(f"{column} of record {record} is infinite", where=str(table), mend="evaluate again")
         if values is not None:
             columns[column] = np.bincount(where, values, minlength=len(groups)) / times  # undefined in one: undefined
     twice = int((times > 1).sum())

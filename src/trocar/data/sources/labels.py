@@ -116,6 +116,8 @@ def class_table(labels: Iterable[str], where: str) -> tuple[tuple[str, ...], dic
     """
     background, classes, meaning = "background", [], {}
     for label in dict.fromkeys(labels):
+        if not label.strip():
+            raise UserError("a class has no name", where=where, mend="name it there, and export the labels again")
         if label.lower() in BACKGROUND_NAMES:
             meaning[label] = 0
             background = label
