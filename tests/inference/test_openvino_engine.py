@@ -83,11 +83,43 @@ def test_threads_that_ask_at_once_get_the_same_core(monkeypatch: pytest.MonkeyPa
             together.wait(0.2)  # time for the other thread to come here too
         return object()
 
-    monkeypatch.setattr(openvino, "import_openvino", lambda: SimpleNamespace(Core=make))
+    types = SimpleNamespace(u8=SimpleNamespace(to_dtype=lambda: None))
+    monkeypatch.setattr(openvino, "import_openvino", lambda: SimpleNamespace(Core=make, Type=types))
     monkeypatch.setattr(openvino, "_core", functools.cache(openvino._core.__wrapped__))
     with ThreadPoolExecutor(2) as pool:
         first, second = (pool.submit(openvino_core) for _ in range(2))
         assert first.result() is second.result()
+
+
+FIRST_TOGETHER = """
+import sys, threading
+from trocar.inference.engines.openvino import import_openvino, openvino_core
+
+openvino_core()
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(4)
+
+def ask():
+    together.wait()
+    sum(range(20_000))
+    import_openvino().Type.u8.to_dtype()
+
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("all asked")
+"""
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_threads_that_predict_first_at_once_do_not_wait_for_ever(attempt: int) -> None:
+    """Where the bindings have not looked NumPy up before, four of five processes hang here."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_TOGETHER], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "all asked\n"), done.stderr
 
 
 def test_a_signal_after_two_engines_have_gone_does_no_harm() -> None:

@@ -14,22 +14,26 @@ from trocar.inference.video import VideoReader
 from trocar.inference.video_writer import VideoWriter
 
 
-def clip_with_sound(path: Path, *, codec: str = "aac", seconds: float = 2.0, tracks: int = 1) -> None:
+def clip_with_sound(
+    path: Path, *, codec: str = "aac", seconds: float = 2.0, tracks: int = 1, rate: int = 32000
+) -> None:
     """25 frames a second and a tone beside them."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        sounds = [container.add_stream(codec, rate=32000, layout="mono") for _ in range(tracks)]
+        sounds = [container.add_stream(codec, rate=rate, layout="mono") for _ in range(tracks)]
         for number in range(int(25 * seconds)):
             picture = np.full((48, 64, 3), 4 * number % 256, np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
-        tone = (8000 * np.sin(np.arange(int(32000 * seconds)) / 10)).astype(np.int16)
+        tone = (8000 * np.sin(np.arange(int(rate * seconds)) / 10)).astype(np.int16)
         for sound in sounds:
             kind = sound.codec_context.format.name
-            data = (tone / 32768).astype(np.float32) if kind.startswith("flt") else (tone // 256 + 128).astype(np.uint8)
+            data = {"f": (tone / 32768).astype(np.float32), "s": tone, "u": (tone // 256 + 128).astype(np.uint8)}[
+                kind[0]
+            ]
             frame = av.AudioFrame.from_ndarray(data[None], format=kind, layout="mono")
-            frame.sample_rate, frame.pts = 32000, 0
+            frame.sample_rate, frame.pts = rate, 0
             container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
 
@@ -91,6 +95,43 @@ def test_sound_that_the_container_cannot_hold_is_named(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert not container.streams.audio
         assert sum(1 for _ in container.decode(video=0)) == 50
+
+
+def test_a_damaged_track_does_not_cost_the_pictures(tmp_path: Path) -> None:
+    """MP4 takes the head of an Opus track as it is, and refuses it when it is closed."""
+    clip_with_sound(tmp_path / "a.mkv", codec="libopus", rate=48000)
+    whole = (tmp_path / "a.mkv").read_bytes()
+    assert whole.count(b"OpusHead\x01") == 1
+    (tmp_path / "b.mkv").write_bytes(whole.replace(b"OpusHead\x01", b"OpusHead\xff"))
+    assert copy(tmp_path / "a.mkv", tmp_path / "a.mp4").copied == 1
+    assert copy(tmp_path / "b.mkv", tmp_path / "b.mp4").left_out == ["opus"]
+    assert len(list(VideoReader(tmp_path / "b.mp4"))) == 50
+
+
+class Picky:
+    """An output that refuses every third packet, as muxers do with damaged ones."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.asked = 0
+
+    def mux(self, packet: av.Packet) -> None:
+        self.asked += 1
+        if self.asked % 3 == 0:
+            raise av.ArgumentError(22, "refused")
+        self.taken.append(bytes(packet))
+
+
+def test_a_packet_that_is_refused_costs_no_other(tmp_path: Path) -> None:
+    clip_with_sound(tmp_path / "a.mkv")
+    expected = [data for data, _ in packets(tmp_path / "a.mkv")]
+    sound, output = open_sound(tmp_path / "a.mkv"), Picky()
+    assert sound is not None
+    with av.open(str(tmp_path / "b.mp4"), "w") as container:
+        sound.add_to(container)
+        sound.mux_until(output, None)  # type: ignore[arg-type]
+    assert output.taken == [data for number, data in enumerate(expected, start=1) if number % 3]
+    assert sound.refused == len(expected) // 3
 
 
 def test_stopped_pictures_end_the_sound(tmp_path: Path) -> None:

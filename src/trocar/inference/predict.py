@@ -45,6 +45,7 @@ from trocar.inference.predictor import Prediction, Predictor
 from trocar.inference.smoothing import NO_SMOOTHING, Smoother, SmoothSettings
 from trocar.inference.summary import Predicted, PredictionSummary, Trust
 from trocar.inference.window import Window
+from trocar.plain import many
 from trocar.stopping import Stops
 
 if TYPE_CHECKING:
@@ -400,7 +401,8 @@ def _what_became_of(sound: Sound | None) -> str | None:
     if sound is None:
         return None
     copied = [f"{sound.copied} tracks copied" if sound.copied > 1 else "copied"] if sound.copied else []
-    return "; ".join([*copied, *(f"left out: MP4 cannot hold {name}" for name in sound.left_out)])
+    refused = [f"{many(sound.refused, 'damaged packet')} left out"] if sound.refused else []
+    return "; ".join([*copied, *refused, *(f"left out: MP4 cannot hold {name}" for name in sound.left_out)])
 
 
 def _shares(prediction: Prediction) -> NDArray[np.float64]:

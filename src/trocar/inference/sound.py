@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +16,15 @@ from av.container import InputContainer, OutputContainer
 class Sound:
     """The sound tracks of a file, packet by packet beside the pictures of an output, so that players need not seek.
 
-    A track that the output's container cannot hold is left out, and named in `left_out`.
+    A track that the output's container cannot hold is left out, and named in `left_out`. A damaged packet that it
+    refuses is left out alone, and counted in `refused`.
     """
 
     def __init__(self, path: Path) -> None:
         self.left_out: list[str] = []
-        self._container: InputContainer = av.open(str(path.absolute()), metadata_errors="replace")
+        self.refused = 0
+        self._path = path.absolute()
+        self._container = self._open()
         self._tracks: dict[int, AudioStream] = {}  # by index in the file
         self._last: dict[int, int] = {}
         self._packets: Iterator[av.Packet[Any]] = iter(())
@@ -29,12 +33,31 @@ class Sound:
     def add_to(self, output: OutputContainer) -> None:
         """Give the output a track for each of ours, before its header is written."""
         for stream in self._container.streams.audio:
-            try:
+            if self._fits(stream, output.format.name):
                 self._tracks[stream.index] = output.add_stream_from_template(stream)
-            except ValueError:  # no such codec in this kind of file
+            else:
                 self.left_out.append(stream.codec_context.name if stream.codec_context else "unknown")
         if self._tracks:
             self._packets = self._container.demux([self._container.streams[index] for index in self._tracks])
+
+    def _fits(self, stream: AudioStream, kind: str) -> bool:
+        """Whether a file of this kind can be finished with the track in it.
+
+        Of a damaged track some say no when they are closed, and the pictures would be lost with it: a small file is
+        made for trial.
+        """
+        try:
+            with self._open() as source, av.open(io.BytesIO(), "w", format=kind) as trial:
+                track = trial.add_stream_from_template(source.streams[stream.index])
+                packet = next(packet for packet in source.demux(source.streams[stream.index]) if packet.size)
+                packet.stream = track
+                trial.mux(packet)
+        except (av.FFmpegError, EOFError, ValueError, StopIteration):  # ValueError: no such codec in this kind of file
+            return False
+        return True
+
+    def _open(self) -> InputContainer:
+        return av.open(str(self._path), metadata_errors="replace")
 
     @property
     def copied(self) -> int:
@@ -48,7 +71,10 @@ class Sound:
                 self._held = packet
                 return
             packet.stream = self._tracks[packet.stream.index]
-            output.mux(packet)
+            try:
+                output.mux(packet)
+            except (av.ArgumentError, av.InvalidDataError):
+                self.refused += 1
 
     def _next(self) -> av.Packet[Any] | None:
         """The next packet that a container takes: with a time that is not negative and rises in its track."""

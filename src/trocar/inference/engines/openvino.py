@@ -61,6 +61,9 @@ def openvino_core() -> Any:
     On a CPU with AMX every core gives the thread that compiles a stack for signal handlers, and takes it away when it
     goes. Two that go in another order than last to first leave the thread with a stack that is gone: the next signal,
     a Ctrl-C or the end of a child, would kill the process.
+
+    The first question for a NumPy type makes OpenVINO's bindings look NumPy up, and two threads that ask it at once
+    wait for each other for ever, one with Python's lock: it is asked here, by one.
     """
     with _CORE_LOCK:  # threads that ask at once would make one each
         return _core()
@@ -68,7 +71,9 @@ def openvino_core() -> Any:
 
 @functools.cache
 def _core() -> Any:
-    return import_openvino().Core()
+    openvino = import_openvino()
+    openvino.Type.u8.to_dtype()
+    return openvino.Core()
 
 
 class OpenVINOEngine:
