@@ -12,8 +12,8 @@ def slow_depthwise_in_float32(network: nn.Module) -> None:
     """Let depthwise convolutions with a stride or a dilation compute in float32, whatever autocast says; in place.
 
     oneDNN has no fast backward pass for these in bfloat16: one of MobileNetV2's takes 4 to 6 times as long as in
-    float32 (`benchmarks/training_step.py`), a whole training step of DeepLabv3+ 1.4 times. Weights, state dict and the
-    type of what comes out stay as they are.
+    float32, a whole training step of DeepLabv3+ 1.3 to 1.4 times (`benchmarks/training_step.py`). Weights, state dict
+    and the type of what comes out stay as they are.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and _is_slow(module):
