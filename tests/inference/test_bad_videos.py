@@ -7,6 +7,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -17,7 +18,7 @@ from clips import blobs, frames_of, save_clip
 from trocar.errors import UserErrors
 from trocar.inference.predict import predict
 from trocar.inference.predictor import Predictor
-from trocar.inference.video import VideoReader
+from trocar.inference.video import VideoReader, clock_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -173,3 +174,18 @@ def _until_broken(reader: VideoReader) -> Any:
         yield from reader
     except UserError:
         return
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        (Fraction(5, 1_671_168), Fraction(25)),  # a frame in four days: x264 and MP4 end in an error
+        (Fraction(10**9), Fraction(25)),
+        (None, Fraction(25)),
+        (Fraction(1, 600), Fraction(1, 600)),  # a time lapse
+        (Fraction(30_000, 1001), Fraction(30_000, 1001)),
+    ],
+)
+def test_a_rate_that_cannot_be_meant_is_not_taken(said: Fraction | None, taken: Fraction) -> None:
+    stream = SimpleNamespace(average_rate=said, guessed_rate=None, time_base=Fraction(1, 12_800))
+    assert clock_of(stream) == (taken, Fraction(1, 12_800))  # type: ignore[arg-type]

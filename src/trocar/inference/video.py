@@ -23,6 +23,7 @@ from trocar.data.records import ImageArray
 from trocar.errors import UserError
 from trocar.inference.frames import ANY_RATE, Frame
 
+_SLOWEST, _FASTEST = Fraction(1, 3600), 100_000  # frames a second; encoders fail far outside of it
 MOST_PIXELS = 100_000_000  # of one picture: three times 8K; a broken header may claim anything
 
 # What `VIDEO_SUFFIXES` may hold, by FFmpeg's names; its other readers are more than two hundred, some of scripts.
@@ -171,8 +172,10 @@ def aspect_of(stream: VideoStream, frame: av.VideoFrame) -> Fraction:
 
 
 def clock_of(stream: VideoStream) -> tuple[Fraction, Fraction]:
-    """Frames a second, or `ANY_RATE`; and the unit of time stamps in seconds."""
+    """Frames a second, or `ANY_RATE` where a header says none or nonsense; and the unit of time stamps in seconds."""
     rate = stream.average_rate or stream.guessed_rate or ANY_RATE
+    if not _SLOWEST <= rate <= _FASTEST:
+        rate = ANY_RATE
     return rate, stream.time_base or 1 / rate
 
 
