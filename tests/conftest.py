@@ -17,8 +17,10 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported: errors only
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it for what runs in its background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# As a shell leaves the one for what runs in its background, and `nohup` the other.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 if "TROCAR_CACHE" not in os.environ:  # not the user's own; workers of one run inherit it
     os.environ["TROCAR_CACHE"] = tempfile.mkdtemp(prefix="trocar-tests-")
