@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from readme_picture import framed
 
 from trocar.data.augment import paste, repaint
 from trocar.data.files import write_png
@@ -18,7 +19,6 @@ from trocar.data.records import Record
 from trocar.data.sources import open_source
 from trocar.inference.draw import overlay
 
-GAP = 6  # pixels of white between pictures
 FRAMES = (10, 110, 77, 137)  # that several kinds of instruments are seen
 
 
@@ -43,7 +43,7 @@ def _shown(image: torch.Tensor) -> np.ndarray:
 
 
 def _row(images: list[torch.Tensor]) -> np.ndarray:
-    return np.hstack([np.pad(_shown(one), ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for one in images])
+    return np.hstack([framed(_shown(one)) for one in images])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trocar.console import out, percent, tell
+from trocar.plain import some
 
 if TYPE_CHECKING:
     from trocar.data.checks import CheckReport
@@ -22,7 +22,7 @@ def show_check(report: CheckReport, page: Path | None = None) -> None:
     for source in report.sources:
         table = _facts(f"{source.dataset}, {source.root}")
         table.add_row("records", f"{source.records}, {source.read} without an error, in {len(source.groups)} groups")
-        table.add_row("sizes", _some([f"{size} ({count})" for size, count in source.sizes.items()]))
+        table.add_row("sizes", some([f"{size} ({count})" for size, count in source.sizes.items()]))
         table.add_row("masks", source.mask_encoding)
         table.add_row("classes", ", ".join(f"{name} {percent(source.class_shares[name])}" for name in source.classes))
         table.add_row("empty masks", f"{source.empty_masks} (no fault: they are judged on a line of their own)")
@@ -73,7 +73,3 @@ def _facts(title: str) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table
-
-
-def _some(texts: Sequence[str], most: int = 6) -> str:
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")

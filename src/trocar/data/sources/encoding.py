@@ -21,6 +21,7 @@ from trocar.data.files import read_mask_file
 from trocar.data.records import IGNORE, MaskArray
 from trocar.documents import read_json
 from trocar.errors import UserError
+from trocar.plain import some
 
 BINARY_CLASSES = ("background", "instrument")
 CLASS_TABLE = "classes.json"
@@ -223,7 +224,7 @@ def name_colours(packed: NDArray[np.uint32], limit: int = 6) -> str:
     """The most frequent colours as hex, most frequent first."""
     found, counts = np.unique(packed, return_counts=True)
     names = [f"#{found[i]:06x}" for i in np.argsort(-counts, kind="stable")]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return some(names, limit)
 
 
 def _hex(colour: Sequence[int]) -> str:
@@ -237,7 +238,7 @@ def _unexpected_values(grey: NDArray[np.uint8], meaning: dict[int, int], words: 
     counts = np.bincount(grey.ravel(), minlength=256)
     known = np.array([value in meaning for value in range(256)])
     found = np.flatnonzero((counts > 0) & ~known)
-    shown = ", ".join(str(value) for value in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    shown = some([str(value) for value in found], 8)
     share = counts[~known].sum() / grey.size
     if len(found) > 2 and meaning.get(255) not in (None, IGNORE):
         cause = "greys between 0 and 255 come from anti-aliasing, from resizing, or from a JPEG on the way"
@@ -263,7 +264,7 @@ def _coloured(path: Path) -> UserError:
 
 def _no_meaning(root: Path, sample: list[tuple[Path, NDArray[np.uint8]]], values: list[set[int]]) -> UserError:
     together = sorted(set[int]().union(*values))
-    shown = ", ".join(map(str, together[:12])) + (f" and {len(together) - 12} more" if len(together) > 12 else "")
+    shown = some([str(value) for value in together], 12)
     example = {"background": together[0]} | {f"class{i}": value for i, value in enumerate(together[1:5], start=1)}
     return UserError(
         f"mask values {shown} were found, and nothing says what they mean",

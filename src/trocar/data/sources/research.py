@@ -17,6 +17,7 @@ from trocar.data.records import IGNORE, SIDES, MaskArray, Record, Side
 from trocar.data.sources.encoding import as_grey
 from trocar.data.sources.listing import files_by_stem, hidden, natural
 from trocar.errors import UserError
+from trocar.plain import some
 
 _UNKNOWN = 254  # marks codes without a meaning while decoding; class indices stay below it
 
@@ -124,7 +125,7 @@ def decode(codes: NDArray[np.uint8], meaning: Mapping[int, int], path: Path, str
     share = float(unknown.mean())
     if share > stray:
         found = np.unique(codes[unknown]).tolist()
-        shown = ", ".join(map(str, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+        shown = some([str(value) for value in found], 10)
         raise UserError(
             f"the mask holds unexpected values {shown}, {share:.2%} of its pixels",
             where=str(path),
