@@ -38,12 +38,7 @@ from trocar.data.store import Store, open_store
 from trocar.devices import choose_device, choose_precision
 from trocar.errors import UserError
 from trocar.losses import build_loss
-from trocar.model_folder import (
-    Ancestor,
-    read_card,
-    read_tensors,
-    resolve_model,
-)
+from trocar.model_folder import Ancestor, read_card, read_tensors, resolve_model
 from trocar.models.build import Network, build_model
 from trocar.progress import Watcher
 from trocar.stopping import stop_requests
@@ -51,10 +46,7 @@ from trocar.training.board import open_board
 from trocar.training.depthwise import slow_depthwise_in_float32
 from trocar.training.finishing import RunResult, finish
 from trocar.training.guards import Interrupted, deterministic, explained_memory
-from trocar.training.judging import (
-    Judgement,
-    judge,
-)
+from trocar.training.judging import Judgement, judge
 from trocar.training.step import Tally, average_update, build_optimizer, learning_rate_at, train_step
 
 
